@@ -1,0 +1,7 @@
+"""One module a noun, independent of each other. `ROUTERS` is everything that is served."""
+
+from typing import Final
+
+from app.api.routes import chat, documents, health, ingest, search
+
+ROUTERS: Final = (health.router, ingest.router, documents.router, search.router, chat.router)

@@ -1,0 +1,23 @@
+"""Retrieval alone: ranked chunks, no model call."""
+
+from fastapi import APIRouter
+
+from app.api.deps import RuntimeDep, SearchPrincipal
+from app.api.schemas.filters import search_filter
+from app.api.schemas.search import SearchHit, SearchRequest, SearchResponse
+from app.services import retrieval
+
+router = APIRouter(tags=["search"])
+
+
+@router.post("/search")
+async def search(body: SearchRequest, runtime: RuntimeDep, principal: SearchPrincipal) -> SearchResponse:
+    """The passages nearest to a question, best first."""
+    hits = await retrieval.search(
+        runtime,
+        principal,
+        body.query,
+        limit=body.top_k or runtime.settings.top_k_default,
+        where=search_filter(body.filters, body.collection_ids),
+    )
+    return SearchResponse(results=[SearchHit.model_validate(hit) for hit in hits])

@@ -1,0 +1,51 @@
+"""What request and response models share."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from app.core.text import clean
+
+
+class RequestModel(BaseModel):
+    """Strict about names: a misspelled field is an error, not silence."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ResponseModel(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+def _clean_json(value: Any) -> Any:
+    match value:
+        case str():
+            return clean(value)
+        case dict():
+            return {clean(str(key)): _clean_json(inner) for key, inner in value.items()}
+        case list():
+            return [_clean_json(inner) for inner in value]
+        case _:
+            return value
+
+
+CleanText = Annotated[str, AfterValidator(clean)]
+"""Text that PostgreSQL can store: without NUL and lone surrogates."""
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]
+
+Tag = Annotated[str, AfterValidator(clean), Field(min_length=1, max_length=100)]
+OpaqueId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+class ErrorDetail(BaseModel):
+    code: str = Field(description="Stable, for programs.", examples=["document_not_found"])
+    message: str = Field(description="For people.")
+    details: dict[str, Any]
+    request_id: str
+
+
+class ErrorResponse(BaseModel):
+    """The shape of every error."""
+
+    error: ErrorDetail

@@ -1,0 +1,137 @@
+"""Questions, answers, and the events of a stream."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from app.api.schemas.base import ErrorDetail, OpaqueId, RequestModel, ResponseModel
+from app.api.schemas.filters import Filters
+from app.api.schemas.search import CollectionIds, TopK
+
+MessageText = Annotated[str, Field(min_length=1, max_length=8000)]
+
+
+class ChatMessage(RequestModel):
+    role: Literal["user", "assistant"]
+    content: MessageText
+
+
+class ChatConfig(RequestModel):
+    top_k: TopK | None = Field(
+        None, description="Sources for the answer. Default: the setting TOP_K_DEFAULT."
+    )
+    temperature: float | None = Field(None, ge=0, le=2)
+
+
+class ChatRequest(RequestModel):
+    session_id: OpaqueId | None = Field(
+        None, description="Made when unknown; leave it out for a new session.", examples=["sess_abc123"]
+    )
+    message: MessageText | None = Field(None, examples=["Apa itu EMS Eternalgy?"])
+    messages: list[ChatMessage] | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Instead of `message`: the conversation so far, the question last. Nothing earlier is read.",
+    )
+    collection_ids: CollectionIds | None = None
+    filters: Filters | None = None
+    config: ChatConfig = Field(default_factory=ChatConfig)
+    stream: bool = False
+
+    @model_validator(mode="after")
+    def _has_one_question(self) -> Self:
+        if (self.message is None) == (self.messages is None):
+            raise ValueError("give either message or messages")
+        if self.messages is not None and self.messages[-1].role != "user":
+            raise ValueError("the last of messages must be the user's")
+        if not self.question.strip():
+            raise ValueError("the message is blank")
+        return self
+
+    @property
+    def question(self) -> str:
+        if self.message is not None:
+            return self.message
+        assert self.messages is not None
+        return self.messages[-1].content
+
+
+class Source(ResponseModel):
+    """A passage that was given for the answer; `cited` when the answer points at it as `[n]`."""
+
+    n: int
+    document_id: str
+    title: str
+    source: str | None
+    chunk_id: str
+    page: int
+    start: int
+    end: int
+    snippet: str
+    score: float
+    cited: bool
+
+
+class Usage(ResponseModel):
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: str | None = Field(examples=["0.00048"])
+
+
+class ChatResponse(ResponseModel):
+    session_id: str
+    message_id: str
+    answer: str
+    sources: list[Source]
+    refused: bool = Field(description="The documents hold no answer; no model was asked or it found none.")
+    usage: Usage
+    model: str
+    finish_reason: str
+
+
+class SessionEvent(ResponseModel):
+    type: Literal["session"] = "session"
+    session_id: str
+    message_id: str
+
+
+class SourcesEvent(ResponseModel):
+    type: Literal["sources"] = "sources"
+    sources: list[Source]
+
+
+class DeltaEvent(ResponseModel):
+    type: Literal["delta"] = "delta"
+    delta: str
+
+
+class DoneEvent(ChatResponse):
+    type: Literal["done"] = "done"
+    done: Literal[True] = True
+
+
+class ErrorEvent(ResponseModel):
+    type: Literal["error"] = "error"
+    error: ErrorDetail
+
+
+StreamEvent = Annotated[
+    SessionEvent | SourcesEvent | DeltaEvent | DoneEvent | ErrorEvent, Field(discriminator="type")
+]
+
+
+class MessageResponse(ResponseModel):
+    """One message of a session. `status` of an answer: streaming, complete, interrupted or failed."""
+
+    id: str
+    role: Literal["user", "assistant", "system"]
+    content: str
+    status: Literal["streaming", "complete", "interrupted", "failed"]
+    sources: list[Source]
+    usage: dict[str, Any] | None
+    model: str | None
+    refused: bool
+    finish_reason: str | None
+    created_at: datetime

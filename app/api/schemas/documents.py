@@ -1,0 +1,77 @@
+"""Documents, chunks and the ingestion of text."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, model_validator
+
+from app.api.schemas.base import CleanText, JsonObject, OpaqueId, RequestModel, ResponseModel, Tag
+
+_MAX_METADATA_KEYS = 100
+
+
+class IngestRequest(RequestModel):
+    text: str = Field(
+        min_length=1, description="The text itself; kept as it is, except that NUL characters are dropped."
+    )
+    title: Annotated[CleanText, Field(max_length=500)] | None = Field(
+        None, description="Default: the first line."
+    )
+    source: Annotated[CleanText, Field(max_length=2000)] | None = Field(
+        None, description="Where it comes from, shown with every citation.", examples=["brochure_v1.pdf"]
+    )
+    tags: list[Tag] = Field(default_factory=list, max_length=100, examples=[["ems"]])
+    metadata: Annotated[JsonObject, Field(max_length=_MAX_METADATA_KEYS)] = Field(
+        default_factory=dict, description="Anything to filter by. A list of texts under `tags` becomes tags."
+    )
+    collection_id: OpaqueId | None = Field(
+        None, description="Default: the organization's default collection."
+    )
+    document_id: OpaqueId | None = Field(None, description="Replace the text of this document.")
+
+    @model_validator(mode="after")
+    def _has_sensible_metadata(self) -> "IngestRequest":
+        if len(str(self.metadata)) > 100_000:
+            raise ValueError("metadata is larger than 100,000 characters")
+        return self
+
+    @property
+    def all_tags(self) -> tuple[str, ...]:
+        within = self.metadata.get("tags")
+        extra = [tag for tag in within if isinstance(tag, str) and tag] if isinstance(within, list) else []
+        return tuple(dict.fromkeys([*self.tags, *extra]))
+
+
+class IngestResponse(ResponseModel):
+    document_id: str = Field(examples=["doc_01jd3v7q2mzt5w0c9h6k8n4r3x"])
+    status: Literal["indexed"] = Field(description="The text is searchable.")
+    duplicate: bool = Field(description="The collection had this text already; nothing was stored again.")
+    chunks: int
+
+
+class DocumentResponse(ResponseModel):
+    id: str
+    collection_id: str
+    title: str
+    source: str | None
+    content_type: str
+    size_bytes: int
+    status: Literal["uploaded", "processing", "completed", "failed"]
+    tags: list[str]
+    metadata: dict[str, Any] = Field(validation_alias=AliasChoices("metadata_", "metadata"))
+    pages: int = Field(validation_alias=AliasChoices("page_count", "pages"))
+    chunks: int = Field(validation_alias=AliasChoices("chunk_count", "chunks"))
+    created_at: datetime
+    updated_at: datetime
+
+
+class ChunkResponse(ResponseModel):
+    """A passage: characters `start` to `end` (code points) of the text of its page."""
+
+    id: str
+    document_id: str
+    ordinal: int
+    page: int
+    start: int = Field(validation_alias=AliasChoices("char_start", "start"))
+    end: int = Field(validation_alias=AliasChoices("char_end", "end"))
+    text: str

@@ -1,0 +1,78 @@
+"""The typed filters that search and chat share, and their translation into the service's own values."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from app.api.schemas.base import CleanText, OpaqueId, RequestModel, Tag
+from app.core.retrieval import Condition, Operator, Scalar, SearchFilter
+
+FilterText = Annotated[CleanText, Field(max_length=1000)]
+FilterNumber = Annotated[float, Field(allow_inf_nan=False)]
+FilterScalar = bool | int | FilterNumber | FilterText | None
+Bound = int | FilterNumber | FilterText
+MetadataKey = Annotated[CleanText, Field(min_length=1, max_length=200)]
+
+
+class MetadataCondition(RequestModel):
+    """Conditions on one key; all of them must hold. Numbers compare with numbers, text with text (dates in ISO order)."""
+
+    eq: FilterScalar = None
+    in_: Annotated[list[FilterScalar] | None, Field(alias="in", max_length=100)] = None
+    gt: Bound | None = None
+    gte: Bound | None = None
+    lt: Bound | None = None
+    lte: Bound | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("name at least one of eq, in, gt, gte, lt, lte")
+        return self
+
+    def conditions(self, key: str) -> list[Condition]:
+        found = []
+        for operator in Operator:
+            name = "in_" if operator is Operator.IN else operator.value
+            if name in self.model_fields_set:
+                value = getattr(self, name)
+                values: tuple[Scalar, ...] = tuple(value or ()) if operator is Operator.IN else (value,)
+                found.append(Condition(key, operator, values))
+        return found
+
+
+class Filters(RequestModel):
+    """What may be found: every field given must match; within `tags`, `document_ids` and `in` any one suffices."""
+
+    tags: Annotated[list[Tag] | None, Field(max_length=100, examples=[["ems"]])] = None
+    document_ids: Annotated[list[OpaqueId] | None, Field(max_length=1000)] = None
+    metadata: Annotated[
+        dict[MetadataKey, MetadataCondition | FilterScalar],
+        Field(
+            default_factory=dict,
+            max_length=20,
+            examples=[{"department": "sales", "year": {"gte": 2024}, "language": {"in": ["ms", "en"]}}],
+        ),
+    ]
+
+
+def search_filter(filters: Filters | None, collection_ids: list[str] | None) -> SearchFilter:
+    """The filters of a request as one value; None and an empty object do not filter."""
+    conditions: list[Condition] = []
+    if filters is None:
+        filters = Filters(metadata={})
+    for key, wanted in filters.metadata.items():
+        if isinstance(wanted, MetadataCondition):
+            conditions += wanted.conditions(key)
+        else:
+            conditions.append(Condition(key, Operator.EQ, (wanted,)))
+    return SearchFilter(
+        collection_ids=_tuple(collection_ids),
+        document_ids=_tuple(filters.document_ids),
+        tags=_tuple(filters.tags),
+        metadata=tuple(conditions),
+    )
+
+
+def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
+    return None if values is None else tuple(values)

@@ -1,0 +1,195 @@
+"""The settings: one frozen object, read from the environment and from a `.env` file beside the process.
+
+Every field's description is its documentation: `.env.example` and the README's table are checked against it.
+An empty value counts as not set. There is no default secret.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOCAL_EMBEDDING_MODEL: Final = "all-MiniLM-L6-v2"
+OPENAI_EMBEDDING_MODEL: Final = "text-embedding-3-small"
+EXTRACTIVE_MODEL: Final = "extractive"
+OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
+
+PositiveSeconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class Settings(BaseSettings):
+    """All settings of the service; immutable after start."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    # --- Server -------------------------------------------------------------------------------------------
+    host: str = Field("", description="Address to listen on; empty means every IPv4 and IPv6 address.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    data_dir: Path = Field(
+        Path(".data"),
+        description="Folder of the embedded PostgreSQL, used only when no database URL is given.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="json, console, or auto: console on a terminal and json elsewhere."
+    )
+    shutdown_timeout_seconds: int = Field(
+        20, ge=0, le=600, description="How long open requests and streams may go on after SIGTERM."
+    )
+
+    # --- Database -----------------------------------------------------------------------------------------
+    db_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("DB_URL", "DATABASE_URL"),
+        description="postgres:// or postgresql:// URL of PostgreSQL 15+ with pgvector 0.8+ (DATABASE_URL works too);"
+        " empty starts the embedded PostgreSQL.",
+    )
+    db_pool_size: int = Field(
+        10, ge=1, le=500, description="Database connections that one process keeps open."
+    )
+    db_pool_overflow: int = Field(10, ge=0, le=500, description="Connections beyond the pool under load.")
+    db_connect_timeout_seconds: PositiveSeconds = Field(
+        5, description="How long a request waits for a database connection before it answers 503."
+    )
+    migrate_on_start: bool = Field(
+        True,
+        description="Whether `ibid serve` migrates the database; set false where a pre-deploy step does it.",
+    )
+
+    # --- First run ----------------------------------------------------------------------------------------
+    organization_name: str = Field(
+        "Default",
+        min_length=1,
+        max_length=200,
+        description="Name of the organization made at the first start.",
+    )
+    superadmin_email: str = Field(
+        "admin@example.com", max_length=320, description="E-mail of the superadmin made at the first start."
+    )
+    superadmin_password: SecretStr | None = Field(
+        None, description="Password of that superadmin; empty generates one and prints it once."
+    )
+
+    # --- Models -------------------------------------------------------------------------------------------
+    openai_api_key: SecretStr | None = Field(
+        None,
+        description="Key of OpenAI or a compatible server; empty means local embeddings and extractive answers.",
+    )
+    openai_base_url: str = Field(
+        OPENAI_BASE_URL,
+        pattern=r"^https?://",
+        description="Base URL of OpenAI or a compatible server (Azure, vLLM, Ollama, LM Studio, ...).",
+    )
+    embedding_model: str | None = Field(
+        None,
+        max_length=200,
+        description=f"Embedding model; empty is {OPENAI_EMBEDDING_MODEL} with a key and the local"
+        f" {LOCAL_EMBEDDING_MODEL} without.",
+    )
+    chat_model: str = Field(
+        "gpt-4.1-mini",
+        min_length=1,
+        max_length=200,
+        description=f"Chat model; `{EXTRACTIVE_MODEL}` quotes the documents and calls no model, which is also what"
+        " happens without a key.",
+    )
+    chat_context_tokens: int = Field(
+        128_000, ge=1024, le=10_000_000, description="Context window of the chat model, in tokens."
+    )
+    chat_max_answer_tokens: int = Field(
+        1024, ge=1, le=128_000, description="Longest answer asked of the chat model, in tokens."
+    )
+    chat_temperature: float = Field(0.2, ge=0, le=2, description="Temperature when the request names none.")
+    provider_connect_timeout_seconds: PositiveSeconds = Field(
+        5, description="How long connecting to the provider may take."
+    )
+    provider_first_token_timeout_seconds: PositiveSeconds = Field(
+        30, description="How long the provider may take until its first token, or between two."
+    )
+    provider_timeout_seconds: PositiveSeconds = Field(
+        120, description="How long one answer of the provider may take altogether."
+    )
+    provider_max_retries: int = Field(
+        2,
+        ge=0,
+        le=10,
+        description="Retries of a provider's 429, 5xx or connection error before the first token.",
+    )
+    provider_max_retry_wait_seconds: float = Field(
+        10, ge=0, le=120, description="Longest wait before such a retry, also when Retry-After asks for more."
+    )
+
+    # --- Documents ----------------------------------------------------------------------------------------
+    chunk_size_tokens: int = Field(
+        200,
+        ge=16,
+        le=8000,
+        description="Longest chunk, in tokens; never more than the embedding model reads.",
+    )
+    chunk_overlap_tokens: int = Field(
+        20, ge=0, le=4000, description="Tokens that a chunk repeats from the one before it."
+    )
+    ingest_max_text_bytes: int = Field(
+        5_000_000,
+        ge=1000,
+        le=1_000_000_000,
+        description="Largest text that POST /ingest accepts, in bytes of UTF-8.",
+    )
+    text_search_language: str = Field(
+        "english",
+        pattern=r"^[a-z_]{1,63}$",
+        description="PostgreSQL text search configuration of new documents and of queries (`simple` knows no language).",
+    )
+
+    # --- Retrieval and chat -------------------------------------------------------------------------------
+    top_k_default: int = Field(
+        5, ge=1, le=50, description="Sources given to an answer when the request names none."
+    )
+    min_relevance: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Relevance (0 to 1) that the best passage must reach, or the question is refused without calling"
+        " a model; empty uses the value measured for the embedding model.",
+    )
+    max_history_messages: int = Field(
+        10, ge=0, le=200, description="Earlier messages of a session that a turn may read."
+    )
+    max_history_tokens: int = Field(
+        3000, ge=0, le=1_000_000, description="Token budget of those messages; the oldest go first."
+    )
+    exact_search_max_values: int = Field(
+        7_680_000,
+        ge=0,
+        description="Scopes with at most this many stored numbers (chunks times dimensions: 20,000 chunks of 384) are"
+        " searched exactly, larger ones by the HNSW index.",
+    )
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _without_trailing_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+    @property
+    def has_provider(self) -> bool:
+        """Whether a chat model can be called at all."""
+        return self.openai_api_key is not None
+
+    @property
+    def uses_local_embeddings(self) -> bool:
+        """Local when asked for by name, and whenever there is no key for a remote model."""
+        return self.openai_api_key is None or self.embedding_model in (LOCAL_EMBEDDING_MODEL, "local")
+
+    @property
+    def answers_extractively(self) -> bool:
+        return not self.has_provider or self.chat_model == EXTRACTIVE_MODEL
+
+    @property
+    def longest_turn_seconds(self) -> float:
+        """After this long without an end, a turn's process must have died: nothing in a turn may wait longer."""
+        return 2 * self.provider_timeout_seconds + 30

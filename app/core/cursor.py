@@ -1,0 +1,24 @@
+"""Page cursors: an opaque text that says after which row, in the list's order, the next page begins."""
+
+import base64
+import binascii
+import json
+from datetime import datetime
+
+from app.core.errors import InvalidCursor
+
+
+def encode(moment: datetime, row_id: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([moment.isoformat(), row_id]).encode()).decode().rstrip("=")
+
+
+def decode(cursor: str) -> tuple[datetime, str]:
+    """The position in a cursor of `encode`. Raises InvalidCursor for anything else."""
+    try:
+        moment, row_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        position = datetime.fromisoformat(moment), str(row_id)
+    except (ValueError, TypeError, binascii.Error, RecursionError) as error:
+        raise InvalidCursor from error
+    if position[0].tzinfo is None or "\0" in position[1]:
+        raise InvalidCursor
+    return position

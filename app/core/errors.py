@@ -1,0 +1,167 @@
+"""Errors that a caller can meet. Each class has a category (the HTTP status is decided in `api.errors`) and a code.
+
+The docstring of a class is its default message: written for the person who reads the answer of the API.
+"""
+
+import re
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Category(StrEnum):
+    INVALID = "invalid"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED = "unsupported"
+    LIMITED = "limited"
+    BAD_GATEWAY = "bad_gateway"
+    UNAVAILABLE = "unavailable"
+    GATEWAY_TIMEOUT = "gateway_timeout"
+    INSUFFICIENT_STORAGE = "insufficient_storage"
+
+
+class AppError(Exception):
+    """Something went wrong."""
+
+    category: ClassVar[Category]
+    code: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "code" not in cls.__dict__:
+            cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        details: dict[str, Any] | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        self.message = message or " ".join((type(self).__doc__ or "").split())
+        self.details = details or {}
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(self.message)
+
+
+class Invalid(AppError):
+    """The request is not valid."""
+
+    category = Category.INVALID
+
+
+class Unauthenticated(AppError):
+    """A valid API key is needed: send `Authorization: Bearer <key>` or `X-API-Key: <key>`."""
+
+    category = Category.UNAUTHENTICATED
+
+
+class Forbidden(AppError):
+    """These credentials do not allow this."""
+
+    category = Category.FORBIDDEN
+
+
+class NotFound(AppError):
+    """There is nothing here under this id."""
+
+    category = Category.NOT_FOUND
+
+
+class Conflict(AppError):
+    """This contradicts the present state."""
+
+    category = Category.CONFLICT
+
+
+class TooLarge(AppError):
+    """The request is larger than the limit."""
+
+    category = Category.TOO_LARGE
+
+
+class Unavailable(AppError):
+    """The service can't answer right now; try again shortly."""
+
+    category = Category.UNAVAILABLE
+
+
+class MissingScope(Forbidden):
+    """The API key lacks the scope that this needs."""
+
+
+class DocumentNotFound(NotFound):
+    """There is no such document."""
+
+
+class CollectionNotFound(NotFound):
+    """There is no such collection."""
+
+
+class SessionNotFound(NotFound):
+    """There is no such session."""
+
+
+class InvalidCursor(Invalid):
+    """The cursor is not one that this list gave out."""
+
+
+class BlankText(Invalid):
+    """The text is empty or has nothing in it that can be read."""
+
+
+class DocumentIdTaken(Conflict):
+    """This document id is in use by another document."""
+
+
+class SessionBusy(Conflict):
+    """Another turn of this session is still being answered; wait for it or use another session."""
+
+
+class TextTooLarge(TooLarge):
+    """The text is longer than the limit for one document."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer; try again shortly."""
+
+
+class StorageFull(AppError):
+    """The server has no space left to store this; nothing of it was kept."""
+
+    category = Category.INSUFFICIENT_STORAGE
+
+
+class EmbeddingModelMismatch(Unavailable):
+    """The index was built by another embedding model than the one configured."""
+
+
+class ProviderError(AppError):
+    """The model provider answered with an error."""
+
+    category = Category.BAD_GATEWAY
+
+
+class ProviderUnavailable(AppError):
+    """The model provider can't be reached or is overloaded; try again shortly."""
+
+    category = Category.UNAVAILABLE
+
+
+class ProviderTimeout(AppError):
+    """The model provider did not answer in time."""
+
+    category = Category.GATEWAY_TIMEOUT
+
+
+class ProviderStreamInterrupted(AppError):
+    """The model provider broke off in the middle of the answer."""
+
+    category = Category.BAD_GATEWAY
+
+
+class StartupError(Exception):
+    """The service can't start; the message says what to do. Not for HTTP: it ends the process."""

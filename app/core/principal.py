@@ -1,0 +1,54 @@
+"""Who is asking: the value that every service and every transaction gets."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Role(StrEnum):
+    SUPERADMIN = "superadmin"
+    ADMIN = "admin"
+    USER = "user"
+
+
+class Scope(StrEnum):
+    CHAT = "chat"
+    SEARCH = "search"
+    INGEST = "ingest"
+    READ = "read"
+    MANAGE = "manage"
+
+
+ALL_SCOPES: Final = frozenset(Scope)
+
+
+class PrincipalKind(StrEnum):
+    USER = "user"
+    API_KEY = "api_key"
+    OPERATOR = "operator"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller within one organization, or the system itself (`organization_id` None: no row-level wall)."""
+
+    kind: PrincipalKind
+    id: str
+    organization_id: str | None
+    role: Role
+    scopes: frozenset[Scope]
+
+    @property
+    def organization(self) -> str:
+        """The organization that everything this caller makes belongs to.
+
+        Raises RuntimeError for the system principal, which owns nothing.
+        """
+        if self.organization_id is None:
+            raise RuntimeError("the system principal belongs to no organization")
+        return self.organization_id
+
+
+SYSTEM: Final = Principal(PrincipalKind.SYSTEM, "system", None, Role.SUPERADMIN, ALL_SCOPES)
+"""For start-up, migrations of data and the look-up of credentials; never made from a request."""

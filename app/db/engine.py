@@ -1,0 +1,169 @@
+"""The engine and the unit of work: one transaction, run as a role that row-level security binds.
+
+The login role may be a superuser, which no policy stops. So every transaction begins by switching, for itself only,
+to `ibid_app` (sees one organization) or, for the system principal, to `ibid_system` (sees all).
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+from pgvector.asyncpg import register_vector
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from app.core.errors import DatabaseUnavailable, StartupError, StorageFull
+from app.core.principal import Principal, PrincipalKind
+
+Transaction = AsyncSession
+"""The name by which the layers above hold an open transaction without knowing SQLAlchemy."""
+
+MINIMUM_POSTGRES: Final = 15
+MINIMUM_PGVECTOR: Final = (0, 8)
+
+_SERVER_SETTINGS: Final = {
+    "application_name": "ibid",
+    "jit": "off",
+    "plan_cache_mode": "force_custom_plan",
+    "hnsw.iterative_scan": "relaxed_order",
+    "hnsw.ef_search": "100",
+    "hnsw.max_scan_tuples": "40000",
+}
+_ENTER: Final = text(
+    "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true)"
+)
+_CONNECTION_LOST_STATES: Final = ("08", "57P", "53300")
+_DISK_FULL_STATES: Final = ("53100", "53400")
+
+
+class Database:
+    """The pool of connections of one process."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def unit_of_work(self, principal: Principal) -> AsyncIterator[AsyncSession]:
+        """One transaction as this principal: committed at the end of the block, rolled back on any error.
+
+        Raises DatabaseUnavailable when the database can't be reached, StorageFull when its disk is full.
+        """
+        role = "ibid_system" if principal.kind is PrincipalKind.SYSTEM else "ibid_app"
+        with translated_errors():
+            async with self._sessions.begin() as session:
+                await session.execute(
+                    _ENTER, {"role": role, "organization_id": principal.organization_id or ""}
+                )
+                yield session
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+class translated_errors:  # noqa: N801 a context manager, read as a word of the sentence
+    """Turn the failures of the database that are nobody's fault here into errors with a status and a sentence."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, (PoolTimeoutError, ConnectionError, TimeoutError)) and not isinstance(
+            error, DBAPIError
+        ):
+            raise DatabaseUnavailable from error
+        if not isinstance(error, SQLAlchemyError | asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
+            return
+        state = _sqlstate(error)
+        if state.startswith(_DISK_FULL_STATES):
+            raise StorageFull from error
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        if (
+            lost
+            or state.startswith(_CONNECTION_LOST_STATES)
+            or (not state and isinstance(error, _UNREACHABLE))
+        ):
+            raise DatabaseUnavailable(retry_after_seconds=2) from error
+
+
+_UNREACHABLE: Final = (OperationalError, InterfaceError, asyncpg.InterfaceError, OSError)
+
+
+def _sqlstate(error: BaseException) -> str:
+    original = getattr(error, "orig", error)
+    return str(getattr(original, "sqlstate", None) or "")
+
+
+def create_database(
+    url: str,
+    *,
+    pool_size: int,
+    overflow: int,
+    connect_timeout_seconds: float,
+    settings: Mapping[str, str] | None = None,
+) -> Database:
+    """A database from a libpq URL; nothing connects yet.
+
+    asyncpg itself reads the URL, so every TLS option of libpq (`sslmode`, `sslrootcert`, `sslcert`, …), several hosts
+    and sockets work as they do in psql. Raises StartupError when it is no URL of PostgreSQL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql"):
+        raise StartupError("DB_URL must start with postgres:// or postgresql://")
+    # Hosted databases hand out this option; asyncpg negotiates SCRAM without it and would send it to the server.
+    query = urlencode([pair for pair in parse_qsl(parts.query) if pair[0] != "channel_binding"])
+    dsn = urlunsplit(parts._replace(query=query))
+
+    async def connect() -> asyncpg.Connection:
+        connection = await asyncpg.connect(
+            dsn, timeout=connect_timeout_seconds, server_settings={**_SERVER_SETTINGS, **(settings or {})}
+        )
+        with contextlib.suppress(ValueError):  # before the first migration there is no such type
+            await register_vector(connection)
+        return connection
+
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        pool_size=pool_size,
+        max_overflow=overflow,
+        pool_timeout=connect_timeout_seconds,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        hide_parameters=True,  # errors are logged, and parameters are people's texts
+    )
+    return Database(engine)
+
+
+async def check_server(database: Database) -> None:
+    """Raise StartupError, with what to do, unless the server is new enough and has pgvector."""
+    async with database.engine.connect() as connection:
+        version = int((await connection.scalar(text("SHOW server_version_num"))) or 0) // 10_000
+        if version < MINIMUM_POSTGRES:
+            raise StartupError(
+                f"PostgreSQL {MINIMUM_POSTGRES} or newer is needed; this server is version {version}."
+            )
+        available = await connection.scalar(
+            text(
+                "SELECT coalesce((SELECT extversion FROM pg_extension WHERE extname = 'vector'),"
+                " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector'))"
+            )
+        )
+    wanted = ".".join(map(str, MINIMUM_PGVECTOR))
+    if available is None:
+        raise StartupError(
+            f"This PostgreSQL has no pgvector extension. Install pgvector {wanted} or newer on the server"
+            " (the image pgvector/pgvector has it), then start again."
+        )
+    if tuple(int(number) for number in available.split(".")[:2]) < MINIMUM_PGVECTOR:
+        raise StartupError(
+            f"pgvector {wanted} or newer is needed; this database has {available}."
+            " Update the package on the server, then run: ALTER EXTENSION vector UPDATE;"
+        )

@@ -1,0 +1,70 @@
+"""Brings a database to a revision of the schema; one process at a time, whoever starts first."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from alembic import command
+from app.core.errors import StartupError
+from app.db.engine import Database, check_server
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_LOCK: Final = 0x49_62_69_64
+"""Key of the advisory lock ("Ibid"), held so that replicas that start together migrate one after the other."""
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config(_ROOT / "alembic.ini")
+    config.attributes["connection"] = connection
+    return config
+
+
+def head() -> str:
+    """The newest revision that this version of the code knows."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    if revision is None:
+        raise StartupError(f"No migrations were found under {_ROOT / 'alembic'}.")
+    return revision
+
+
+async def current(database: Database) -> str | None:
+    """The revision that the database is at, or None for an empty one."""
+    async with database.engine.connect() as connection:
+        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+
+
+async def upgrade(database: Database, revision: str = "head") -> None:
+    """Run the missing migrations, each in its own transaction; nothing to do is no error.
+
+    Raises StartupError when the server or its pgvector is missing or too old.
+    """
+    await check_server(database)
+    await _run(database, revision, command.upgrade)
+
+
+async def downgrade(database: Database, revision: str) -> None:
+    """Undo migrations back to `revision` (`base` undoes all, data included)."""
+    await _run(database, revision, command.downgrade)
+
+
+async def _run(database: Database, revision: str, step: Callable[[Config, str], None]) -> None:
+    def work(connection: Connection) -> None:
+        step(_config(connection), revision)
+
+    async with database.engine.connect() as connection:
+        await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+        await connection.execute(
+            text("SET lock_timeout = '10s'")
+        )  # only now: it would limit the wait above too
+        await connection.commit()
+        try:
+            await connection.run_sync(work)
+        finally:
+            await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+            await connection.execute(text("RESET lock_timeout"))
+            await connection.commit()

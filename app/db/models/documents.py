@@ -1,0 +1,132 @@
+"""Collections, documents, their pages of text, and the chunks that are searched."""
+
+from enum import StrEnum
+from typing import Any
+
+from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Computed,
+    ForeignKey,
+    Index,
+    Text,
+    UniqueConstraint,
+    false,
+)
+from sqlalchemy import text as sql
+from sqlalchemy.dialects.postgresql import ARRAY, REGCONFIG, TSVECTOR
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.models.base import Base, CreatedAt, Id, UpdatedAt
+
+
+class DocumentStatus(StrEnum):
+    UPLOADED = "uploaded"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Collection(Base):
+    __tablename__ = "collections"
+
+    id: Mapped[Id]
+    organization_id: Mapped[str] = mapped_column(
+        ForeignKey("organizations.id", ondelete="CASCADE"), index=True
+    )
+    name: Mapped[str]
+    is_default: Mapped[bool] = mapped_column(server_default=false())
+    created_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        Index("uq_collections_default", "organization_id", unique=True, postgresql_where=sql("is_default")),
+        UniqueConstraint("organization_id", "id"),
+    )
+
+
+class Document(Base):
+    __tablename__ = "documents"
+
+    id: Mapped[Id]
+    organization_id: Mapped[str] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
+    collection_id: Mapped[str] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
+    title: Mapped[str]
+    source: Mapped[str | None]
+    content_type: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    status: Mapped[str]
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata_json", server_default=sql("'{}'"))
+    tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))
+    generation: Mapped[int] = mapped_column(server_default=sql("1"))
+    created_by: Mapped[str | None]
+    page_count: Mapped[int] = mapped_column(server_default=sql("0"))
+    chunk_count: Mapped[int] = mapped_column(server_default=sql("0"))
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+    __table_args__ = (
+        UniqueConstraint("collection_id", "sha256"),
+        Index("ix_documents_newest", "organization_id", sql("created_at DESC"), sql("id DESC")),
+        CheckConstraint("status IN ('uploaded', 'processing', 'completed', 'failed')", name="status"),
+    )
+
+
+class Page(Base):
+    __tablename__ = "pages"
+
+    document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    organization_id: Mapped[str]
+    text: Mapped[str]
+
+
+class Chunk(Base):
+    """A passage: `pages.text[char_start:char_end] == text`, in code points."""
+
+    __tablename__ = "chunks"
+
+    id: Mapped[Id]
+    organization_id: Mapped[str]
+    collection_id: Mapped[str]
+    document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
+    ordinal: Mapped[int]
+    page: Mapped[int]
+    char_start: Mapped[int]
+    char_end: Mapped[int]
+    text: Mapped[str]
+    tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=sql("'{}'"))
+    language: Mapped[str] = mapped_column(REGCONFIG)
+    tsv: Mapped[str] = mapped_column(TSVECTOR, Computed("to_tsvector(language, text)", persisted=True))
+    embedding: Mapped[Any] = mapped_column(HALFVEC)
+    embedding_model: Mapped[str]
+
+    __table_args__ = (
+        Index("ix_chunks_scope", "organization_id", "collection_id"),
+        UniqueConstraint("document_id", "ordinal"),
+        Index("ix_chunks_tsv", "tsv", postgresql_using="gin"),
+    )
+
+
+class IndexState(Base):
+    """One row: the embedding model whose vectors the index holds."""
+
+    __tablename__ = "index_state"
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=sql("1"))
+    embedding_model: Mapped[str]
+    dimension: Mapped[int]
+    created_at: Mapped[CreatedAt]
+
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+
+class LexemeStatistic(Base):
+    """How common a lexeme is over all chunks, copied from PostgreSQL's own statistics; absent means rare."""
+
+    __tablename__ = "lexeme_statistics"
+
+    lexeme: Mapped[Id]
+    share: Mapped[float]

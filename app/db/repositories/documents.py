@@ -1,0 +1,178 @@
+"""Documents, their pages of text and their chunks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from sqlalchemy import delete, func, insert, select, text, tuple_, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import defer
+
+from app.core import ids
+from app.db.models import Chunk, Document, DocumentStatus, Page
+from app.db.repositories.base import Repository
+
+_INSERT_CHUNKS: Final = text("""
+INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, tags,
+                    metadata, language, embedding, embedding_model)
+SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char_start, c.char_end, c.text, d.tags,
+       d.metadata_json, CAST(CAST(:language AS text) AS regconfig), c.embedding, :embedding_model
+  FROM documents d,
+       unnest(CAST(:ids AS text[]), CAST(:ordinals AS int[]), CAST(:pages AS int[]), CAST(:starts AS int[]),
+              CAST(:ends AS int[]), CAST(:texts AS text[]), CAST(:embeddings AS halfvec[]))
+         AS c (id, ordinal, page, char_start, char_end, text, embedding)
+ WHERE d.organization_id = :organization_id AND d.id = :document_id
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A chunk to store: offsets are code points into the text of its page, the embedding has one model's dimension."""
+
+    ordinal: int
+    page: int
+    start: int
+    end: int
+    text: str
+    embedding: NDArray[np.float32]
+
+
+class DocumentRepository(Repository):
+    async def find(self, document_id: str) -> Document | None:
+        result: Document | None = await self.session.scalar(
+            select(Document).where(
+                Document.organization_id == self.organization_id, Document.id == document_id
+            )
+        )
+        return result
+
+    async def find_same_content(self, *, collection_id: str, sha256: str) -> Document | None:
+        result: Document | None = await self.session.scalar(
+            select(Document).where(
+                Document.organization_id == self.organization_id,
+                Document.collection_id == collection_id,
+                Document.sha256 == sha256,
+            )
+        )
+        return result
+
+    async def newest(
+        self, *, limit: int, after: tuple[datetime, str] | None, offset: int, conditions: Mapping[str, Any]
+    ) -> Sequence[Document]:
+        """A page of documents, newest first; `conditions` may name collection_id, status, tag and title."""
+        query = select(Document).where(Document.organization_id == self.organization_id)
+        if (collection_id := conditions.get("collection_id")) is not None:
+            query = query.where(Document.collection_id == collection_id)
+        if (status := conditions.get("status")) is not None:
+            query = query.where(Document.status == status)
+        if (tag := conditions.get("tag")) is not None:
+            query = query.where(Document.tags.contains([tag]))
+        if (title := conditions.get("title")) is not None:
+            query = query.where(Document.title.icontains(title, autoescape=True))
+        if after is not None:
+            query = query.where(tuple_(Document.created_at, Document.id) < after)
+        query = query.order_by(Document.created_at.desc(), Document.id.desc()).limit(limit).offset(offset)
+        return (await self.session.scalars(query)).all()
+
+    async def add_completed(self, values: Mapping[str, Any], pages: Sequence[str]) -> Document | None:
+        """Store a document and its pages as `completed`; None when another one has this content meanwhile."""
+        document: Document | None = await self.session.scalar(
+            postgresql.insert(Document)
+            .values(
+                organization_id=self.organization_id,
+                status=DocumentStatus.COMPLETED,
+                created_by=self.principal.id,
+                page_count=len(pages),
+                **values,
+            )
+            .on_conflict_do_nothing()
+            .returning(Document)
+        )
+        if document is not None:
+            await self._add_pages(document.id, pages)
+        return document
+
+    async def replace(
+        self, document_id: str, values: Mapping[str, Any], pages: Sequence[str]
+    ) -> Document | None:
+        """Give a document new content, its old pages and chunks removed; None when it is gone."""
+        document: Document | None = await self.session.scalar(
+            update(Document)
+            .where(Document.organization_id == self.organization_id, Document.id == document_id)
+            .values(
+                status=DocumentStatus.COMPLETED,
+                generation=Document.generation + 1,
+                page_count=len(pages),
+                updated_at=func.now(),
+                **values,
+            )
+            .returning(Document)
+        )
+        if document is not None:
+            await self.session.execute(delete(Chunk).where(Chunk.document_id == document_id))
+            await self.session.execute(delete(Page).where(Page.document_id == document_id))
+            await self._add_pages(document_id, pages)
+        return document
+
+    async def _add_pages(self, document_id: str, pages: Sequence[str]) -> None:
+        await self.session.execute(
+            insert(Page),
+            [
+                {
+                    "document_id": document_id,
+                    "number": number,
+                    "organization_id": self.organization_id,
+                    "text": page,
+                }
+                for number, page in enumerate(pages, start=1)
+            ],
+        )
+
+    async def add_chunks(
+        self, document_id: str, chunks: Sequence[NewChunk], *, language: str, embedding_model: str
+    ) -> None:
+        """Insert in one statement; collection, tags and metadata are copied from the document."""
+        if not chunks:
+            return
+        await self.session.execute(
+            _INSERT_CHUNKS,
+            {
+                "organization_id": self.organization_id,
+                "document_id": document_id,
+                "language": language,
+                "embedding_model": embedding_model,
+                "ids": [ids.new(ids.Prefix.CHUNK) for _ in chunks],
+                "ordinals": [chunk.ordinal for chunk in chunks],
+                "pages": [chunk.page for chunk in chunks],
+                "starts": [chunk.start for chunk in chunks],
+                "ends": [chunk.end for chunk in chunks],
+                "texts": [chunk.text for chunk in chunks],
+                "embeddings": [HalfVector(chunk.embedding) for chunk in chunks],
+            },
+        )
+
+    async def chunks(self, document_id: str, *, limit: int, offset: int) -> Sequence[Chunk]:
+        """A page of a document's chunks in the order of the text, without vectors."""
+        return (
+            await self.session.scalars(
+                select(Chunk)
+                .options(defer(Chunk.embedding), defer(Chunk.tsv))
+                .where(Chunk.organization_id == self.organization_id, Chunk.document_id == document_id)
+                .order_by(Chunk.ordinal)
+                .limit(limit)
+                .offset(offset)
+            )
+        ).all()
+
+    async def delete(self, document_id: str) -> bool:
+        """Delete with pages and chunks, whose foreign keys cascade; False when there is no such document."""
+        deleted = await self.session.scalar(
+            delete(Document)
+            .where(Document.organization_id == self.organization_id, Document.id == document_id)
+            .returning(Document.id)
+        )
+        return deleted is not None

@@ -1,0 +1,165 @@
+"""The web service: settings in, an application out. What is open while it serves is opened and closed here."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+import structlog
+from fastapi import FastAPI
+
+from app import __version__
+from app.api.errors import add_error_handlers
+from app.api.middleware import add_middleware
+from app.api.routes import ROUTERS
+from app.api.schemas.base import ErrorResponse
+from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
+from app.core.errors import StartupError
+from app.core.principal import SYSTEM
+from app.db import embedded, migrations
+from app.db.engine import Database, check_server, create_database
+from app.db.repositories.index_state import IndexStateRepository
+from app.rag import embedding, index, llms
+from app.rag.errors import RagError
+from app.services import first_run, maintenance
+from app.services.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+_DESCRIPTION = "Answers from an organization's own documents and cites the exact place of every claim."
+
+
+def create_app(
+    settings: Settings, *, announce: Callable[[first_run.Credentials | None], None] | None = None
+) -> FastAPI:
+    """The application; `announce` is called once it is ready, with the credentials that a first start made."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            database = await stack.enter_async_context(open_database(settings))
+            credentials = await first_run.prepare(database, settings)
+            runtime = await stack.enter_async_context(open_runtime(settings, database))
+            app.state.runtime = runtime
+            await stack.enter_async_context(maintenance.running(runtime))
+            if announce:
+                announce(credentials)
+            yield
+
+    app = FastAPI(
+        title="Ibid",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
+    )
+    # Escaped as \uXXXX a text is up to six times its bytes, in practice twice.
+    add_middleware(app, max_body_bytes=2 * settings.ingest_max_text_bytes + 1_000_000)
+    add_error_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+        app.include_router(router, prefix="/v1", include_in_schema=False)
+    return app
+
+
+@asynccontextmanager
+async def open_database(settings: Settings, *, migrate: bool | None = None) -> AsyncIterator[Database]:
+    """The configured database, or the embedded one; migrated unless the settings (or `migrate`) say no.
+
+    Raises StartupError with what to do.
+    """
+    async with AsyncExitStack() as stack:
+        if settings.db_url is None:
+            server = await asyncio.to_thread(embedded.start, settings.data_dir)
+            stack.callback(server.stop)
+            url = server.url
+        else:
+            url = settings.db_url.get_secret_value()
+        database = create_database(
+            url,
+            pool_size=settings.db_pool_size,
+            overflow=settings.db_pool_overflow,
+            connect_timeout_seconds=settings.db_connect_timeout_seconds,
+        )
+        stack.push_async_callback(database.close)
+        if settings.migrate_on_start if migrate is None else migrate:
+            await migrations.upgrade(database)
+            await database.close()  # connections of before the first migration do not know the vector types
+        else:
+            await check_server(database)
+        yield database
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[Runtime]:
+    """The models over one HTTP client, warmed up, and the claim on the index. Raises StartupError."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(_http_client(settings))
+        embeddings = _embedding_model(settings, client)
+        stack.push_async_callback(embeddings.aclose)
+        try:
+            await embeddings.warm_up()
+        except RagError as error:
+            raise StartupError(f"The embedding model can't be used: {error}") from error
+        async with database.unit_of_work(SYSTEM) as session:
+            indexed_model = await IndexStateRepository(session).claim(
+                embedding_model=embeddings.fingerprint, dimension=embeddings.dimension
+            )
+        if indexed_model != embeddings.fingerprint:
+            log.error("embedding_model_mismatch", indexed=indexed_model, configured=embeddings.fingerprint)
+        yield Runtime(
+            settings=settings,
+            database=database,
+            http_client=client,
+            embeddings=embeddings,
+            index=index.build(embeddings.embedder),
+            chat_model=None if settings.answers_extractively else _chat_model(settings, client),
+            indexed_model=indexed_model,
+        )
+
+
+def _http_client(settings: Settings) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(
+            settings.provider_first_token_timeout_seconds, connect=settings.provider_connect_timeout_seconds
+        ),
+        limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+def _embedding_model(settings: Settings, client: httpx.AsyncClient) -> embedding.EmbeddingModel:
+    if settings.uses_local_embeddings:
+        if settings.embedding_model not in (None, "local", LOCAL_EMBEDDING_MODEL):
+            log.warning("no_provider_key", wanted=settings.embedding_model, used=LOCAL_EMBEDDING_MODEL)
+        return embedding.build(embedding.EmbeddingConfig(provider="local", model=LOCAL_EMBEDDING_MODEL), None)
+    assert settings.openai_api_key is not None
+    return embedding.build(
+        embedding.EmbeddingConfig(
+            provider="openai",
+            model=settings.embedding_model or OPENAI_EMBEDDING_MODEL,
+            api_key=settings.openai_api_key.get_secret_value(),
+            base_url=settings.openai_base_url,
+            timeout_seconds=settings.provider_first_token_timeout_seconds,
+        ),
+        client,
+    )
+
+
+def _chat_model(settings: Settings, client: httpx.AsyncClient) -> llms.ChatModel:
+    assert settings.openai_api_key is not None
+    return llms.build(
+        llms.ChatModelConfig(
+            model=settings.chat_model,
+            api_key=settings.openai_api_key.get_secret_value(),
+            base_url=settings.openai_base_url,
+            context_tokens=settings.chat_context_tokens,
+            connect_timeout=settings.provider_connect_timeout_seconds,
+            first_token_timeout=settings.provider_first_token_timeout_seconds,
+            total_timeout=settings.provider_timeout_seconds,
+            max_retries=settings.provider_max_retries,
+            max_retry_wait=settings.provider_max_retry_wait_seconds,
+        ),
+        client,
+    )

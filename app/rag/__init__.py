@@ -1,0 +1,1 @@
+"""Retrieval and generation: the only package that imports LlamaIndex."""

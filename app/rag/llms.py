@@ -1,0 +1,202 @@
+"""Chat models: from settings to a LlamaIndex LLM, one answer from it, and its failures as errors of ours.
+
+The adapter's own retries are off: a retry here happens only before the first token, waits no longer than the limit,
+and honours Retry-After. Whatever a provider sends, `generate` ends with a `Completion` or raises.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+import openai
+import structlog
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
+from llama_index.core.llms import LLM
+from llama_index.llms.openai_like import OpenAILike
+
+from app.core.errors import (
+    AppError,
+    ProviderError,
+    ProviderStreamInterrupted,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+
+log = structlog.get_logger(__name__)
+
+_BACKOFF_SECONDS: Final = 0.5
+_OVERLOADED: Final = frozenset({408, 409, 429, 503, 529})
+_MALFORMED: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+"""What the adapter raises over an answer that is no chat completion: it reads fields that are not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatModelConfig:
+    """Where the chat model is and how long to wait for it; times in seconds."""
+
+    model: str
+    api_key: str = field(repr=False)
+    base_url: str
+    context_tokens: int
+    connect_timeout: float
+    first_token_timeout: float
+    total_timeout: float
+    max_retries: int
+    max_retry_wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A message for the model; `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """How an answer ended: the reason (`stop`, `length`, …) and the provider's own token counts, if it gave any."""
+
+    finish_reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+class ChatModel:
+    """A LlamaIndex LLM with the limits that every call to it keeps."""
+
+    def __init__(self, llm: LLM, config: ChatModelConfig) -> None:
+        self.llm = llm
+        self.config = config
+
+    async def generate(
+        self, turns: Sequence[Turn], *, temperature: float, max_tokens: int, stream: bool
+    ) -> AsyncGenerator[str | Completion, None]:
+        """Pieces of text, then one Completion. Closing the iterator closes the provider's stream.
+
+        Raises ProviderUnavailable, ProviderTimeout or ProviderError before the first piece, and
+        ProviderStreamInterrupted after it.
+        """
+        messages = [ChatMessage(role=MessageRole(turn.role), content=turn.content) for turn in turns]
+        options = {"temperature": temperature, "max_tokens": max_tokens}
+        attempt = self._stream if stream else self._whole
+        try:
+            async with asyncio.timeout(self.config.total_timeout):
+                for retries_left in range(self.config.max_retries, -1, -1):
+                    started = False
+                    try:
+                        async with aclosing(attempt(messages, options)) as pieces:
+                            async for piece in pieces:
+                                started = True
+                                yield piece
+                        return
+                    except (openai.APIError, httpx.HTTPError, *_MALFORMED) as error:
+                        if started:
+                            raise ProviderStreamInterrupted from error
+                        failure = _translate(error)
+                        await self._wait_before_retry(failure, retries_left)
+        except TimeoutError as error:
+            raise ProviderTimeout from error
+
+    async def complete(self, turns: Sequence[Turn], *, temperature: float, max_tokens: int) -> str:
+        """A whole answer as one text, for the small tasks beside the conversation."""
+        pieces = self.generate(turns, temperature=temperature, max_tokens=max_tokens, stream=False)
+        async with aclosing(pieces):
+            return "".join([piece async for piece in pieces if isinstance(piece, str)])
+
+    async def _whole(
+        self, messages: list[ChatMessage], options: dict[str, Any]
+    ) -> AsyncGenerator[str | Completion, None]:
+        response = await self.llm.achat(messages, **options)
+        choice = response.raw.choices[0]  # type: ignore[union-attr]  # the adapter's raw is the provider's own object
+        yield response.message.content or ""
+        yield _completion(response, choice.finish_reason or "stop")
+
+    async def _stream(
+        self, messages: list[ChatMessage], options: dict[str, Any]
+    ) -> AsyncGenerator[str | Completion, None]:
+        finish_reason: str | None = None
+        last: ChatResponse | None = None
+        responses = await self.llm.astream_chat(messages, stream_options={"include_usage": True}, **options)
+        async with aclosing(responses):
+            async for last in responses:
+                if last.raw.choices:  # type: ignore[union-attr]
+                    finish_reason = last.raw.choices[0].finish_reason or finish_reason  # type: ignore[union-attr]
+                if last.delta:
+                    yield last.delta
+        if last is None or finish_reason is None:
+            raise ValueError("the stream ended without a finish reason")
+        yield _completion(last, finish_reason)
+
+    async def _wait_before_retry(self, failure: AppError, retries_left: int) -> None:
+        """Sleep until the next attempt, or raise the failure when there is none or the wait would be too long."""
+        if retries_left == 0 or not isinstance(failure, ProviderUnavailable):
+            raise failure
+        wait = failure.retry_after_seconds
+        if wait is None:
+            wait = _BACKOFF_SECONDS * 2 ** (self.config.max_retries - retries_left)
+        if wait > self.config.max_retry_wait:
+            raise failure
+        log.info("provider_retry", wait_seconds=wait, reason=failure.code)
+        await asyncio.sleep(wait)
+
+
+def build(config: ChatModelConfig, http_client: httpx.AsyncClient) -> ChatModel:
+    """A chat model of OpenAI or any compatible server, over the process's one HTTP client."""
+    llm = OpenAILike(
+        model=config.model,
+        api_key=config.api_key,
+        api_base=config.base_url,
+        context_window=config.context_tokens,
+        is_chat_model=True,
+        max_retries=0,
+        timeout=config.first_token_timeout,
+        async_http_client=http_client,
+    )
+    return ChatModel(llm, config)
+
+
+def _completion(response: ChatResponse, finish_reason: str) -> Completion:
+    usage = getattr(response.raw, "usage", None)
+    return Completion(
+        finish_reason, getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
+    )
+
+
+def _translate(error: Exception) -> AppError:
+    """A failure before the first token, as an error with a status; never with the provider's text in it."""
+    match error:
+        case openai.APITimeoutError() | httpx.TimeoutException():
+            failure: AppError = ProviderTimeout()
+        case openai.APIStatusError(status_code=status) if status in _OVERLOADED:
+            failure = ProviderUnavailable(
+                details={"provider_status": status}, retry_after_seconds=_retry_after(error.response)
+            )
+        case openai.APIStatusError(status_code=status) if status >= 500:
+            failure = ProviderUnavailable(details={"provider_status": status})
+        case openai.APIStatusError(status_code=status):
+            failure = ProviderError(_REFUSALS.get(status), details={"provider_status": status})
+        case openai.APIConnectionError() | httpx.HTTPError():
+            failure = ProviderUnavailable()
+        case _:
+            failure = ProviderError("The model provider sent an answer that is no chat completion.")
+    failure.__cause__ = error
+    return failure
+
+
+_REFUSALS: Final = {
+    400: "The model provider did not accept the request; check CHAT_MODEL and its limits.",
+    401: "The model provider did not accept the API key; check OPENAI_API_KEY.",
+    403: "The model provider does not let this API key use the model; check OPENAI_API_KEY and CHAT_MODEL.",
+    404: "The model provider does not know the model; check CHAT_MODEL and OPENAI_BASE_URL.",
+}
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    try:
+        return max(0.0, float(response.headers["retry-after"]))
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,178 @@
+"""Ingestion of a text: clean → chunk → embed → one transaction that makes it searchable."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from app.core import ids
+from app.core.errors import (
+    BlankText,
+    CollectionNotFound,
+    Conflict,
+    DocumentNotFound,
+    TextTooLarge,
+)
+from app.core.principal import Principal
+from app.core.text import clean
+from app.db.engine import Database
+from app.db.models import Document
+from app.db.repositories.collections import CollectionRepository
+from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.rag import chunking
+from app.services import embeddings
+from app.services.runtime import Runtime
+
+_TITLE_CHARACTERS: Final = 80
+_THREAD_FROM_CHARACTERS: Final = 2_000
+"""Shorter texts are chunked in less time than a thread costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextSource:
+    """A text as somebody sent it, with what they say about it."""
+
+    text: str
+    title: str | None = None
+    source: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] | None = None
+    collection_id: str | None = None
+    document_id: str | None = None
+    content_type: str = "text/plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """The document that now holds the text; `duplicate` when it did so before."""
+
+    document: Document
+    duplicate: bool
+
+
+async def ingest_text(runtime: Runtime, principal: Principal, item: TextSource) -> Ingested:
+    """Make a text searchable; when this returns, it is committed.
+
+    The same text in the same collection is the same document and is not embedded again. With `document_id` the text
+    replaces that document's. Raises BlankText, TextTooLarge, CollectionNotFound, DocumentNotFound, Conflict when the
+    text is another document's already, and EmbeddingUnavailable.
+    """
+    runtime.require_matching_index()
+    text = clean(item.text)
+    size_bytes = len(text.encode())
+    if size_bytes > runtime.settings.ingest_max_text_bytes:
+        raise TextTooLarge(
+            details={"limit_bytes": runtime.settings.ingest_max_text_bytes, "size_bytes": size_bytes}
+        )
+    if not text.strip():
+        raise BlankText
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    collection_id, known = await _place(runtime.database, principal, item, sha256)
+    if known is not None:
+        return Ingested(known, duplicate=True)
+    chunks = await _chunks(runtime, text)
+    if not chunks:
+        raise BlankText
+    values = {
+        "collection_id": collection_id,
+        "title": item.title or _title_of(text),
+        "source": item.source,
+        "content_type": item.content_type,
+        "size_bytes": size_bytes,
+        "sha256": sha256,
+        "tags": list(item.tags),
+        "metadata_": item.metadata or {},
+        "chunk_count": len(chunks),
+    }
+    return await _store(runtime, principal, item.document_id, values, text, chunks)
+
+
+async def _place(
+    database: Database, principal: Principal, item: TextSource, sha256: str
+) -> tuple[str, Document | None]:
+    """The collection that the text goes to, and the document that already is this text there."""
+    async with database.unit_of_work(principal) as session:
+        documents = DocumentRepository(session, principal)
+        collections = CollectionRepository(session, principal)
+        replaced = None
+        if item.document_id is not None:
+            replaced = await documents.find(item.document_id)
+            if replaced is None:
+                raise DocumentNotFound
+        if item.collection_id is not None:
+            if await collections.find(item.collection_id) is None:
+                raise CollectionNotFound
+            collection_id = item.collection_id
+        else:
+            collection_id = replaced.collection_id if replaced else await collections.default_id()
+        same = await documents.find_same_content(collection_id=collection_id, sha256=sha256)
+        if same is not None and item.document_id not in (None, same.id):
+            raise Conflict(
+                "Another document of the collection has this text.", details={"document_id": same.id}
+            )
+        return collection_id, same
+
+
+async def _chunks(runtime: Runtime, text: str) -> list[NewChunk]:
+    """Chunk and embed; no database connection is held meanwhile."""
+    settings = runtime.settings
+    size = min(settings.chunk_size_tokens, runtime.embeddings.max_tokens)
+    pages = [chunking.Page(1, text)]
+    overlap = min(settings.chunk_overlap_tokens, size // 2)
+    if len(text) < _THREAD_FROM_CHARACTERS:
+        pieces = chunking.split(pages, size_tokens=size, overlap_tokens=overlap)
+    else:
+        pieces = await asyncio.to_thread(chunking.split, pages, size_tokens=size, overlap_tokens=overlap)
+    vectors = await embeddings.texts(runtime.embeddings, [piece.text for piece in pieces])
+    return [
+        NewChunk(
+            ordinal=piece.ordinal,
+            page=piece.page,
+            start=piece.start,
+            end=piece.end,
+            text=piece.text,
+            embedding=vector,
+        )
+        for piece, vector in zip(pieces, vectors, strict=True)
+    ]
+
+
+async def _store(
+    runtime: Runtime,
+    principal: Principal,
+    document_id: str | None,
+    values: dict[str, Any],
+    text: str,
+    chunks: Sequence[NewChunk],
+) -> Ingested:
+    async with runtime.database.unit_of_work(principal) as session:
+        documents = DocumentRepository(session, principal)
+        if document_id is not None:
+            stored = await documents.replace(document_id, values, [text])
+            if stored is None:
+                raise DocumentNotFound
+        else:
+            stored = await documents.add_completed({"id": ids.new(ids.Prefix.DOCUMENT), **values}, [text])
+        if stored is None:  # somebody stored the same text while this one was being embedded
+            same = await documents.find_same_content(
+                collection_id=values["collection_id"], sha256=values["sha256"]
+            )
+            if same is None:
+                raise Conflict("The same text was being stored and deleted meanwhile; send it again.")
+            return Ingested(same, duplicate=True)
+        await documents.add_chunks(
+            stored.id,
+            chunks,
+            language=runtime.settings.text_search_language,
+            embedding_model=runtime.embeddings.fingerprint,
+        )
+    return Ingested(stored, duplicate=False)
+
+
+def _title_of(text: str) -> str:
+    """The first line with something in it, without Markdown's hashes, cut at a word."""
+    line = next(line for line in text.splitlines() if line.strip()).strip().lstrip("#").strip() or "Untitled"
+    if len(line) <= _TITLE_CHARACTERS:
+        return line
+    return line[:_TITLE_CHARACTERS].rsplit(" ", 1)[0] + "…"

@@ -1,0 +1,60 @@
+"""What has to be done now and then while the service runs, by whichever process comes first."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from app.core.errors import AppError
+from app.core.principal import SYSTEM
+from app.db import upkeep
+from app.db.repositories.conversations import interrupt_abandoned_answers
+from app.services.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+_INTERVAL_SECONDS: Final = 60.0
+
+
+@asynccontextmanager
+async def running(runtime: Runtime) -> AsyncIterator[None]:
+    """Maintenance in the background for as long as the block lasts."""
+    task = asyncio.create_task(_forever(runtime), name="maintenance")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def run_once(runtime: Runtime) -> None:
+    """One round: abandoned answers, the statistics of the vocabulary, the vector index once it is worth having."""
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        interrupted = await interrupt_abandoned_answers(
+            session, older_than=timedelta(seconds=runtime.settings.longest_turn_seconds)
+        )
+    if interrupted:
+        log.info("answers_interrupted", count=interrupted)
+    await upkeep.refresh_lexeme_statistics(runtime.database)
+    await upkeep.ensure_vector_index(
+        runtime.database,
+        embedding_model=runtime.indexed_model,
+        dimension=runtime.embeddings.dimension,
+        from_rows=runtime.settings.exact_search_max_values // runtime.embeddings.dimension,
+    )
+
+
+async def _forever(runtime: Runtime) -> None:
+    while True:
+        try:
+            await run_once(runtime)
+        except AppError as error:  # the database is away: it will be tried again
+            log.warning("maintenance_postponed", reason=error.code)
+        except Exception as error:  # the top of a background loop: a round may fail, the loop may not end
+            log.error("maintenance_failed", exc_info=error)
+        await asyncio.sleep(_INTERVAL_SECONDS)

@@ -1,0 +1,55 @@
+"""Search: the best chunks for a question within what the caller may see."""
+
+from typing import Final
+
+from app.core.errors import CollectionNotFound
+from app.core.principal import Principal
+from app.core.retrieval import EVERYTHING, Hit, SearchFilter
+from app.core.text import clean
+from app.db.repositories.chunks import ChunkRepository
+from app.db.repositories.collections import CollectionRepository
+from app.rag import index
+from app.services import embeddings
+from app.services.runtime import Runtime
+
+_MIN_SIMILARITY: Final = {"local": 0.30, "openai": 0.25}
+"""Cosine below which the nearest passage has nothing to do with the question, by provider of the embeddings."""
+
+_LEXICALLY_RELEVANT_COVERAGE: Final = 0.5
+"""Half of what weighs in a question stands in a passage: relevant, whatever the embedding model makes of it."""
+
+
+async def search(
+    runtime: Runtime, principal: Principal, question: str, *, limit: int, where: SearchFilter = EVERYTHING
+) -> list[Hit]:
+    """The best chunks, best first, at most `limit`.
+
+    Raises CollectionNotFound for a collection that is not the caller's, EmbeddingUnavailable when the question can't
+    be embedded, EmbeddingModelMismatch when the index is of another model.
+    """
+    runtime.require_matching_index()
+    question = clean(question)
+    # Outside the transaction: no connection is held while a provider is asked.
+    vector = await embeddings.query(runtime.embeddings, question)
+    async with runtime.database.unit_of_work(principal) as session:
+        if where.collection_ids:
+            missing = await CollectionRepository(session, principal).missing(where.collection_ids)
+            if missing:
+                raise CollectionNotFound(details={"collection_ids": sorted(missing)})
+        bound = ChunkRepository(session, principal).searching(
+            where=where,
+            language=runtime.settings.text_search_language,
+            embedding_model=runtime.embeddings.fingerprint,
+            exact_up_to=runtime.settings.exact_search_max_values // runtime.embeddings.dimension,
+        )
+        return await index.retrieve(
+            runtime.index, question=question, embedding=vector, limit=limit, search=bound
+        )
+
+
+def is_relevant(runtime: Runtime, hits: list[Hit]) -> bool:
+    """Whether any passage is near enough to the question to answer from at all."""
+    threshold = runtime.settings.min_relevance
+    if threshold is None:
+        threshold = _MIN_SIMILARITY[runtime.embeddings.provider]
+    return any(hit.similarity >= threshold or hit.coverage >= _LEXICALLY_RELEVANT_COVERAGE for hit in hits)

@@ -1,0 +1,38 @@
+"""What one process has open while it serves: made at start by a composition root, given to every service."""
+
+from dataclasses import dataclass
+
+import httpx
+
+from app.core.config import EXTRACTIVE_MODEL, Settings
+from app.core.errors import EmbeddingModelMismatch
+from app.db.engine import Database
+from app.rag.embedding import EmbeddingModel
+from app.rag.index import ChunkIndex
+from app.rag.llms import ChatModel
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """`chat_model` is None in extractive mode. `indexed_model` is the embedding model that the stored vectors are of."""
+
+    settings: Settings
+    database: Database
+    http_client: httpx.AsyncClient
+    embeddings: EmbeddingModel
+    index: ChunkIndex
+    chat_model: ChatModel | None
+    indexed_model: str
+
+    @property
+    def model_name(self) -> str:
+        return EXTRACTIVE_MODEL if self.chat_model is None else self.chat_model.config.model
+
+    def require_matching_index(self) -> None:
+        """Raise EmbeddingModelMismatch where vectors of two models would be compared."""
+        if self.indexed_model != self.embeddings.fingerprint:
+            raise EmbeddingModelMismatch(
+                f"The index was built with {self.indexed_model}, but {self.embeddings.fingerprint} is configured."
+                " Set EMBEDDING_MODEL (and the provider's key) back, or delete all documents and ingest them again.",
+                details={"indexed": self.indexed_model, "configured": self.embeddings.fingerprint},
+            )

@@ -1,0 +1,3 @@
+"""Fixtures of the whole suite, one file a concern under `tests/fixtures`."""
+
+pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.service", "tests.fixtures.provider")
