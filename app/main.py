@@ -14,7 +14,7 @@ from app.api.middleware import add_middleware
 from app.api.routes import ROUTERS
 from app.api.schemas.base import ErrorResponse
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
-from app.core.errors import StartupError
+from app.core.errors import AppError, StartupError
 from app.core.principal import SYSTEM
 from app.db import embedded, migrations
 from app.db.engine import Database, check_server, create_database
@@ -37,9 +37,13 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            database = await stack.enter_async_context(open_database(settings))
-            credentials = await first_run.prepare(database, settings)
-            runtime = await stack.enter_async_context(open_runtime(settings, database))
+            try:
+                database = await stack.enter_async_context(open_database(settings))
+                credentials = await first_run.prepare(database, settings)
+                runtime = await stack.enter_async_context(open_runtime(settings, database))
+            except (StartupError, AppError) as error:
+                app.state.startup_error = error  # for whoever runs the server: uvicorn says only that it failed
+                raise
             app.state.runtime = runtime
             await stack.enter_async_context(maintenance.running(runtime))
             if announce:

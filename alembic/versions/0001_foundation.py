@@ -28,10 +28,12 @@ BEGIN
       END IF;
     EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;  -- another database of this server was faster
     END;
-    IF NOT pg_has_role(current_user, wanted, 'MEMBER') OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
-    THEN
+    BEGIN  -- a superuser may switch to any role, who made the role may not before PostgreSQL is told so
+      EXECUTE format('SET LOCAL ROLE %I', wanted);
+      RESET ROLE;
+    EXCEPTION WHEN insufficient_privilege THEN
       EXECUTE format('GRANT %I TO CURRENT_USER', wanted);
-    END IF;
+    END;
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), wanted);
   END LOOP;
 END $$;

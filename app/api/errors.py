@@ -90,13 +90,14 @@ async def _validation_error(_: Request, error: Exception) -> JSONResponse:
 async def _http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    code = {400: "invalid_request", 404: "route_not_found"}.get(
+    code = {400: "invalid_request", 404: "route_not_found", 413: "too_large"}.get(
         status, status.phrase.lower().replace(" ", "_")
     )
     message = {
         404: "There is no such route.",
         405: "This route does not know this method.",
         400: "The body is not valid JSON.",
+        413: "The body is larger than the limit.",
     }.get(status, status.phrase)
     return JSONResponse(error_body(code, message), status, dict(error.headers or {}))
 

@@ -1,11 +1,15 @@
 """What surrounds every request: its id, the limit of its body, one log line."""
 
+import asyncio
+import contextlib
 import time
+from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import clear_contextvars
 
@@ -15,6 +19,8 @@ from app.core.errors import TooLarge
 
 log = structlog.get_logger("app.access")
 
+_DISCARD_SECONDS: Final = 5.0
+_DISCARD_FACTOR: Final = 4
 _QUIET: Final = ("/health", "/v1/health")
 
 
@@ -31,12 +37,11 @@ def add_middleware(app: FastAPI, *, max_body_bytes: int) -> None:
     )
 
 
-class _BodyTooLarge(Exception):
-    """The body went past the limit while it was being read."""
-
-
 class BodyLimitMiddleware:
-    """413 for a body past the limit: at once where Content-Length says so, else as soon as it is passed."""
+    """413 for a body past the limit: at once where Content-Length says so, else as soon as it is passed.
+
+    FastAPI's own `max_body_size` does the same but answers in plain text, and every error here has one shape.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self.app = app
@@ -49,34 +54,36 @@ class BodyLimitMiddleware:
         if declared.isdigit() and int(declared) > self.max_bytes:
             return await self._refuse(scope, receive, send)
         received = 0
-        started = False
 
         async def counting() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.max_bytes:
-                raise _BodyTooLarge
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return message
 
-        async def watching(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self.app(scope, counting, watching)
-        except _BodyTooLarge:
-            if not started:
-                await self._refuse(scope, receive, send)
+        await self.app(scope, counting, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = TooLarge(
             f"The body is larger than {self.max_bytes:,} bytes.", details={"limit_bytes": self.max_bytes}
         )
+        await self._discard(receive)
         response = response_of(error)
         response.headers["Connection"] = "close"
         await response(scope, receive, send)
+
+    async def _discard(self, receive: Receive) -> None:
+        """Take in a body that is not far past the limit: closing on a client that still sends loses it the answer."""
+        discarded = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                while discarded <= _DISCARD_FACTOR * self.max_bytes:
+                    message = await receive()
+                    discarded += len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return
 
 
 class AccessLogMiddleware:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+import anyio
 import structlog
 from fastapi import Request
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
@@ -90,10 +91,11 @@ async def _disconnected(request: Request) -> None:
 
 
 async def _cancel(task: "asyncio.Future[Any]") -> None:
-    """Cancel, and wait until it has cleaned up behind itself."""
+    """Cancel, and wait until it has cleaned up behind itself, also where the waiting task is being cancelled too."""
     if not task.done():
         task.cancel()
-        await asyncio.wait([task])
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])
 
 
 def event_model(event: ChatEvent) -> ResponseModel:

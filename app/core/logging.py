@@ -1,6 +1,7 @@
 """Structured logs: one JSON object a line (or a readable line on a terminal), with the request's id and caller.
 
-What is never logged: texts of documents, questions and answers, credentials, and the URL of the database.
+What is never logged: texts of documents, questions and answers, credentials, and the URL of the database. So a
+traceback carries no local variables.
 """
 
 import logging
@@ -10,6 +11,7 @@ from typing import Any, Final, Literal
 
 import structlog
 from asgi_correlation_id import correlation_id
+from structlog.tracebacks import ExceptionDictTransformer
 
 _QUIET: Final = (
     "httpx",
@@ -41,9 +43,12 @@ def configure(*, level: str, log_format: Literal["auto", "json", "console"]) -> 
     ]
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+            structlog.processors.JSONRenderer(),
+        ]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -142,20 +142,23 @@ def create_database(
     return Database(engine)
 
 
+_PGVECTOR_VERSION: Final = text(
+    "SELECT coalesce((SELECT extversion FROM pg_extension WHERE extname = 'vector'),"
+    " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector'))"
+)
+
+
 async def check_server(database: Database) -> None:
-    """Raise StartupError, with what to do, unless the server is new enough and has pgvector."""
-    async with database.engine.connect() as connection:
-        version = int((await connection.scalar(text("SHOW server_version_num"))) or 0) // 10_000
-        if version < MINIMUM_POSTGRES:
-            raise StartupError(
-                f"PostgreSQL {MINIMUM_POSTGRES} or newer is needed; this server is version {version}."
-            )
-        available = await connection.scalar(
-            text(
-                "SELECT coalesce((SELECT extversion FROM pg_extension WHERE extname = 'vector'),"
-                " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector'))"
-            )
-        )
+    """Raise StartupError, with what to do, unless the server answers, is new enough and has pgvector."""
+    try:
+        async with database.engine.connect() as connection:
+            version = int((await connection.scalar(text("SHOW server_version_num"))) or 0) // 10_000
+            available = await connection.scalar(_PGVECTOR_VERSION)
+    except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        reason = str(getattr(error, "orig", error)).split("\n", maxsplit=1)[0] or type(error).__name__
+        raise StartupError(f"The database can't be reached: {reason}. Check DB_URL.") from error
+    if version < MINIMUM_POSTGRES:
+        raise StartupError(f"PostgreSQL {MINIMUM_POSTGRES} or newer is needed; this server is version {version}.")
     wanted = ".".join(map(str, MINIMUM_PGVECTOR))
     if available is None:
         raise StartupError(

@@ -8,14 +8,27 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import ProgrammingError
 
 from alembic import command
 from app.core.errors import StartupError
-from app.db.engine import Database, check_server
+from app.db.engine import Database, check_server, translated_errors
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _LOCK: Final = 0x49_62_69_64
 """Key of the advisory lock ("Ibid"), held so that replicas that start together migrate one after the other."""
+
+
+_INSUFFICIENT_PRIVILEGE: Final = "42501"
+_GRANTS: Final = (
+    "Let the database's administrator run once: CREATE ROLE ibid_app NOLOGIN; CREATE ROLE ibid_system NOLOGIN;"
+    " GRANT ibid_app, ibid_system TO the login role; CREATE EXTENSION vector; and make the login role the owner of the"
+    " database."
+)
+
+
+def _cause(error: ProgrammingError) -> str:
+    return str(error.orig).rsplit(": ", maxsplit=1)[-1]
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -34,8 +47,9 @@ def head() -> str:
 
 async def current(database: Database) -> str | None:
     """The revision that the database is at, or None for an empty one."""
-    async with database.engine.connect() as connection:
-        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    with translated_errors():
+        async with database.engine.connect() as connection:
+            return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
 
 
 async def upgrade(database: Database, revision: str = "head") -> None:
@@ -64,6 +78,11 @@ async def _run(database: Database, revision: str, step: Callable[[Config, str], 
         await connection.commit()
         try:
             await connection.run_sync(work)
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
+                await connection.rollback()
+                raise StartupError(f"The database's login role lacks a privilege ({_cause(error)}). {_GRANTS}") from error
+            raise
         finally:
             await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
             await connection.execute(text("RESET lock_timeout"))

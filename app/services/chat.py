@@ -4,7 +4,6 @@ The database is used in three short transactions (open the turn, search, finish 
 asked. Whoever stops consuming the events stops the provider: the partial answer is stored as interrupted.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -13,6 +12,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+import anyio
 import structlog
 
 from app.core import clock, ids
@@ -379,11 +379,8 @@ async def _finish_despite_cancellation(
     runtime: Runtime, principal: Principal, draft: _Draft, status: MessageStatus
 ) -> None:
     """The caller may be going away (its task cancelled): what there is of the answer is stored all the same."""
-    saving = asyncio.ensure_future(_finish(runtime, principal, draft, status))
     try:
-        await asyncio.shield(saving)
-    except asyncio.CancelledError:
-        await asyncio.wait([saving])
-        raise
+        with anyio.CancelScope(shield=True):
+            await _finish(runtime, principal, draft, status)
     except AppError as error:  # the reaper will find the row; the first error is the one to report
         log.warning("partial_answer_not_stored", message_id=draft.message_id, reason=error.code)

@@ -1,6 +1,6 @@
 """What request and response models share."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -17,14 +17,19 @@ class ResponseModel(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
-def _clean_json(value: Any) -> Any:
+_MAX_JSON_DEPTH: Final = 32
+
+
+def _clean_json(value: Any, depth: int = 0) -> Any:
+    if depth > _MAX_JSON_DEPTH:
+        raise ValueError(f"nested more than {_MAX_JSON_DEPTH} levels deep")
     match value:
         case str():
             return clean(value)
         case dict():
-            return {clean(str(key)): _clean_json(inner) for key, inner in value.items()}
+            return {clean(str(key)): _clean_json(inner, depth + 1) for key, inner in value.items()}
         case list():
-            return [_clean_json(inner) for inner in value]
+            return [_clean_json(inner, depth + 1) for inner in value]
         case _:
             return value
 
@@ -32,7 +37,7 @@ def _clean_json(value: Any) -> Any:
 CleanText = Annotated[str, AfterValidator(clean)]
 """Text that PostgreSQL can store: without NUL and lone surrogates."""
 
-JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(lambda value: _clean_json(value))]
 
 Tag = Annotated[str, AfterValidator(clean), Field(min_length=1, max_length=100)]
 OpaqueId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]

@@ -1,13 +1,15 @@
 """Documents, chunks and the ingestion of text."""
 
+import json
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
 from app.api.schemas.base import CleanText, JsonObject, OpaqueId, RequestModel, ResponseModel, Tag
 
-_MAX_METADATA_KEYS = 100
+_MAX_METADATA_KEYS: Final = 100
+_MAX_METADATA_CHARACTERS: Final = 100_000
 
 
 class IngestRequest(RequestModel):
@@ -31,8 +33,8 @@ class IngestRequest(RequestModel):
 
     @model_validator(mode="after")
     def _has_sensible_metadata(self) -> "IngestRequest":
-        if len(str(self.metadata)) > 100_000:
-            raise ValueError("metadata is larger than 100,000 characters")
+        if len(json.dumps(self.metadata)) > _MAX_METADATA_CHARACTERS:
+            raise ValueError(f"metadata is larger than {_MAX_METADATA_CHARACTERS:,} characters")
         return self
 
     @property

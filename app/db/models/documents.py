@@ -9,6 +9,7 @@ from sqlalchemy import (
     CheckConstraint,
     Computed,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Text,
     UniqueConstraint,
@@ -49,8 +50,8 @@ class Document(Base):
     __tablename__ = "documents"
 
     id: Mapped[Id]
-    organization_id: Mapped[str] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
-    collection_id: Mapped[str] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
+    organization_id: Mapped[str]
+    collection_id: Mapped[str]
     title: Mapped[str]
     source: Mapped[str | None]
     content_type: Mapped[str]
@@ -67,6 +68,9 @@ class Document(Base):
     updated_at: Mapped[UpdatedAt]
 
     __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "collection_id"], ["collections.organization_id", "collections.id"], ondelete="CASCADE"
+        ),
         UniqueConstraint("collection_id", "sha256"),
         Index("ix_documents_newest", "organization_id", sql("created_at DESC"), sql("id DESC")),
         CheckConstraint("status IN ('uploaded', 'processing', 'completed', 'failed')", name="status"),

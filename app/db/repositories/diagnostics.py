@@ -1,0 +1,198 @@
+"""What `ibid doctor` asks the database, and what the failures to reach it mean. Reads only."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from app.core.errors import DatabaseUnavailable
+from app.core.principal import SYSTEM
+from app.db.engine import Database
+
+ROLES: Final = ("ibid_app", "ibid_system")
+
+
+class Problem(NamedTuple):
+    """Why the database can't be used, and what to do about it."""
+
+    reason: str
+    next_step: str
+
+
+_PROBLEMS: Final[tuple[tuple[tuple[type[BaseException], ...], Problem], ...]] = (
+    (
+        (asyncpg.InvalidAuthorizationSpecificationError,),
+        Problem("The database refuses the user or the password.", "Check them in DB_URL."),
+    ),
+    (
+        (asyncpg.InvalidCatalogNameError,),
+        Problem(
+            "The server has no database of this name.", "Make it (CREATE DATABASE …), or correct DB_URL."
+        ),
+    ),
+    (
+        (asyncpg.CannotConnectNowError,),
+        Problem("The database is starting up or shutting down.", "Try again shortly."),
+    ),
+    (
+        (asyncpg.TooManyConnectionsError,),
+        Problem("The database has no connection left.", "Lower DB_POOL_SIZE, or raise its max_connections."),
+    ),
+    (
+        (asyncpg.InsufficientPrivilegeError,),
+        Problem("The user in DB_URL lacks a privilege.", "Make that user the owner of the database."),
+    ),
+    (
+        (socket.gaierror,),
+        Problem("The host in DB_URL has no address.", "Check its spelling and the network."),
+    ),
+    (
+        (ssl.SSLError,),
+        Problem("The encrypted connection failed.", "Check sslmode and sslrootcert in DB_URL."),
+    ),
+    (
+        (ConnectionRefusedError,),
+        Problem("No PostgreSQL listens at the host and port of DB_URL.", "Start it, or correct DB_URL."),
+    ),
+    (
+        (FileNotFoundError,),
+        Problem(
+            "DB_URL names a socket or a certificate that is not there.",
+            "Start PostgreSQL, or correct DB_URL.",
+        ),
+    ),
+    (
+        (TimeoutError,),
+        Problem(
+            "The database does not answer in time.",
+            "Check host and port of DB_URL and the firewall, or raise DB_CONNECT_TIMEOUT_SECONDS.",
+        ),
+    ),
+    (
+        (asyncpg.ClientConfigurationError,),
+        Problem(
+            "DB_URL has an option that can't be understood.", "Compare it with PostgreSQL's documentation."
+        ),
+    ),
+    (
+        (OSError, DatabaseUnavailable, asyncpg.PostgresConnectionError, asyncpg.InterfaceError),
+        Problem(
+            "The database can't be reached.", "Check that PostgreSQL runs, DB_URL, and the network between."
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """`vector` is the version of pgvector in this database; None when it isn't there yet."""
+
+    version: str
+    vector: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    organizations: int
+    documents: int
+    chunks: int
+
+
+def connection_problem(error: BaseException) -> Problem | None:
+    """What a failure to reach the database means, or None when the error is about something else."""
+    chain = list(_causes(error))
+    for kinds, problem in _PROBLEMS:
+        if any(isinstance(cause, kinds) for cause in chain):
+            return problem
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from, through the wrappers of SQLAlchemy."""
+    while error is not None:
+        yield error
+        if isinstance(error, DBAPIError) and error.orig is not None:
+            yield error.orig
+            error = error.orig.__cause__ or error.__cause__
+        else:
+            error = error.__cause__
+
+
+async def server(database: Database) -> Server:
+    async with database.engine.connect() as connection:
+        row = (
+            await connection.execute(
+                text(
+                    "SELECT current_setting('server_version'),"
+                    " (SELECT extversion FROM pg_extension WHERE extname = 'vector')"
+                )
+            )
+        ).one()
+    return Server(row[0].split(" ")[0], row[1])
+
+
+async def usable_role(database: Database, role: str) -> bool:
+    """Whether the login role may work as this one, and this one may read documents."""
+    try:
+        async with database.engine.connect() as connection:
+            await connection.execute(text("SELECT set_config('role', :role, true)"), {"role": role})
+            await connection.execute(text("SELECT FROM documents LIMIT 1"))
+    except DBAPIError as error:
+        if connection_problem(error) is not None and not _is_about_privileges(error):
+            raise
+        return False
+    return True
+
+
+def _is_about_privileges(error: DBAPIError) -> bool:
+    return str(getattr(error.orig, "sqlstate", "")) in ("42501", "22023")
+
+
+async def is_walled(database: Database) -> bool:
+    """Whether row-level security hides every document from a caller of no organization."""
+    async with database.engine.connect() as connection:
+        await connection.execute(
+            text("SELECT set_config('role', 'ibid_app', true), set_config('ibid.organization_id', '', true)")
+        )
+        return not await connection.scalar(text("SELECT EXISTS (SELECT FROM documents)"))
+
+
+async def indexed_model(database: Database) -> str | None:
+    """The embedding model whose vectors are stored; None when nothing was ever stored."""
+    async with database.unit_of_work(SYSTEM) as session:
+        model: str | None = await session.scalar(text("SELECT embedding_model FROM index_state"))
+        return model
+
+
+async def has_vector_index(database: Database, embedding_model: str) -> bool:
+    """Whether a valid HNSW index covers the vectors of this model."""
+    async with database.engine.connect() as connection:
+        return bool(
+            await connection.scalar(
+                text("""
+SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+                WHERE i.indrelid = to_regclass('chunks') AND a.amname = 'hnsw' AND i.indisvalid
+                  AND strpos(pg_get_expr(i.indpred, i.indrelid), quote_literal(:model)) > 0)
+"""),
+                {"model": embedding_model},
+            )
+        )
+
+
+async def counts(database: Database) -> Counts:
+    """All organizations together."""
+    async with database.unit_of_work(SYSTEM) as session:
+        row = (
+            await session.execute(
+                text(
+                    "SELECT (SELECT count(*) FROM organizations), count(*), coalesce(sum(chunk_count), 0)"
+                    " FROM documents"
+                )
+            )
+        ).one()
+    return Counts(row[0], row[1], row[2])

@@ -1,0 +1,270 @@
+"""The embedding model that the settings name: for LlamaIndex, and in bulk for ingestion."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NoReturn, Protocol
+
+import httpx
+import numpy as np
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.bridge.pydantic import PrivateAttr
+from numpy.typing import NDArray
+
+from app.rag import local_model
+from app.rag.errors import InvalidEmbeddingSettings
+from app.rag.local_model import SentenceEncoder, TokenIds
+from app.rag.openai_embeddings import Endpoint, OpenAIEmbeddings
+
+ProviderName = Literal["local", "openai"]
+Vectors = NDArray[np.float32]
+
+OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
+
+_LOCAL_NAMES: Final = frozenset({"local", "all-MiniLM-L6-v2", local_model.MODEL_NAME})
+_OPENAI_DIMENSIONS: Final = {
+    "text-embedding-3-small": 1536,
+    "text-embedding-3-large": 3072,
+    "text-embedding-ada-002": 1536,
+}
+_OPENAI_MAX_TOKENS: Final = 8_191
+# Nearly every open model reads this much; many read no more.
+_UNKNOWN_MAX_TOKENS: Final = 512
+# Bounds what is held as tokens at a time when a whole book is embedded.
+_TEXTS_TOKENIZED_AT_ONCE: Final = 256
+# Python floats for 1,000 vectors of 1,536 numbers hold up the event loop for 60 ms.
+_VECTORS_LISTED_AT_ONCE: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingConfig:
+    """Which model embeds and how it is reached. The local one needs only `model`."""
+
+    provider: ProviderName
+    model: str
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    dimension: int | None = None
+    """None takes the model's own. Any other than its own is asked of the provider."""
+    timeout_seconds: float = 60.0
+
+
+class Provider(Protocol):
+    """What turns texts into vectors."""
+
+    @property
+    def dimension(self) -> int: ...
+
+    async def embed_query(self, text: str) -> NDArray[np.float32]: ...
+
+    async def embed_texts(self, texts: Sequence[str]) -> Vectors: ...
+
+    async def embed_sentences(self, texts: Sequence[str]) -> Vectors: ...
+
+    async def warm_up(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class LocalEmbeddings:
+    """The local model on two threads over one session, so that a question never waits behind a document."""
+
+    def __init__(self, load: Callable[[], SentenceEncoder] = local_model.load) -> None:
+        self._load = load
+        self._queries = ThreadPoolExecutor(1, thread_name_prefix="embed-query")
+        self._documents = ThreadPoolExecutor(1, thread_name_prefix="embed-documents")
+
+    @property
+    def dimension(self) -> int:
+        return local_model.DIMENSION
+
+    async def warm_up(self) -> None:
+        """Load the model off the event loop and run it once on each thread. Raises LocalModelError."""
+        await self.embed_texts(["document"])
+        await self.embed_query("query")
+
+    async def embed_query(self, text: str) -> NDArray[np.float32]:
+        vector: NDArray[np.float32] = (await self.embed_sentences([text]))[0]
+        return vector
+
+    async def embed_sentences(self, texts: Sequence[str]) -> Vectors:
+        return await asyncio.get_running_loop().run_in_executor(self._queries, self._encode, texts)
+
+    async def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Goes batch by batch: documents take turns, and a cancelled one ends with the running batch."""
+        loop = asyncio.get_running_loop()
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        for start in range(0, len(texts), _TEXTS_TOKENIZED_AT_ONCE):
+            window = texts[start : start + _TEXTS_TOKENIZED_AT_ONCE]
+            token_ids = await loop.run_in_executor(self._documents, self._tokenize, window)
+            encoder = self._load()
+            for batch in encoder.batches(token_ids):
+                rows = [token_ids[position] for position in batch]
+                places = [start + position for position in batch]
+                vectors[places] = await loop.run_in_executor(self._documents, encoder.run, rows)
+        return vectors
+
+    async def aclose(self) -> None:
+        for executor in (self._queries, self._documents):
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    # Loading, which takes 0.3 s the first time, happens inside so that it is never done on the event loop.
+    def _tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
+        return self._load().tokenize(texts)
+
+    def _encode(self, texts: Sequence[str]) -> Vectors:
+        return self._load().encode(texts)
+
+
+class Embedder(BaseEmbedding):
+    """Any provider as LlamaIndex sees it. Asynchronous only: other calls would hold up the event loop."""
+
+    _provider: Provider = PrivateAttr()
+
+    def __init__(self, provider: Provider, *, model_name: str) -> None:
+        super().__init__(model_name=model_name)
+        self._provider = provider
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "IbidEmbedding"
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        vector: list[float] = (await self._provider.embed_query(query)).tolist()
+        return vector
+
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return (await self._aget_text_embeddings([text]))[0]
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        vectors = await self._provider.embed_texts(texts)
+        lists: list[list[float]] = []
+        for start in range(0, len(vectors), _VECTORS_LISTED_AT_ONCE):
+            lists += vectors[start : start + _VECTORS_LISTED_AT_ONCE].tolist()
+            await asyncio.sleep(0)
+        return lists
+
+    async def aget_text_embedding_batch(
+        self, texts: list[str], show_progress: bool = False, **kwargs: Any
+    ) -> list[list[float]]:
+        """All texts in one go: the provider makes the batches.
+
+        The inherited method emits an event for every batch, which validates and copies all vectors in it.
+        """
+        return await self._aget_text_embeddings(texts)
+
+    def _get_query_embedding(self, query: str) -> NoReturn:
+        raise NotImplementedError("use aget_query_embedding")
+
+    def _get_text_embedding(self, text: str) -> NoReturn:
+        raise NotImplementedError("use aget_text_embedding_batch")
+
+
+class EmbeddingModel:
+    """The configured model: `embedder` for LlamaIndex; `embed_texts` for ingestion, without Python floats."""
+
+    def __init__(
+        self,
+        implementation: Provider,
+        *,
+        provider: ProviderName,
+        name: str,
+        revision: str,
+        max_tokens: int,
+        own_client: httpx.AsyncClient | None = None,
+    ) -> None:
+        self.embedder: BaseEmbedding = Embedder(implementation, model_name=name)
+        self.provider: ProviderName = provider
+        self.max_tokens = max_tokens
+        """The longest text to embed in one piece, with the marks the model adds to it."""
+        self._implementation = implementation
+        self._identity = f"{name}@{revision}"
+        self._own_client = own_client
+
+    @property
+    def dimension(self) -> int:
+        """Raises EmbeddingDimensionUnknown before `warm_up` for a model that we don't know."""
+        return self._implementation.dimension
+
+    @property
+    def fingerprint(self) -> str:
+        """model@revision/dimension/precision/max_tokens/prefixes. Vectors of two can't be compared."""
+        return f"{self._identity}/{self.dimension}/f32/{self.max_tokens}/none"
+
+    async def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of document texts in their order: (len(texts), dimension). Raises EmbeddingUnavailable."""
+        return await self._implementation.embed_texts(texts)
+
+    async def embed_sentences(self, texts: Sequence[str]) -> Vectors:
+        """As `embed_texts`, for a few short texts that somebody is waiting for: never behind a document."""
+        return await self._implementation.embed_sentences(texts)
+
+    async def warm_up(self) -> None:
+        """Load what loads lazily. Raises LocalModelError; EmbeddingUnavailable for a model we don't know."""
+        await self._implementation.warm_up()
+
+    async def aclose(self) -> None:
+        """Let go of threads, and of the HTTP client unless it was given to `build`."""
+        await self._implementation.aclose()
+        if self._own_client is not None:
+            await self._own_client.aclose()
+
+
+def build(config: EmbeddingConfig, http_client: httpx.AsyncClient | None) -> EmbeddingModel:
+    """The model of these settings; nothing is loaded or sent yet. Raises InvalidEmbeddingSettings."""
+    return _build_local(config) if config.provider == "local" else _build_openai(config, http_client)
+
+
+def _build_local(config: EmbeddingConfig) -> EmbeddingModel:
+    if config.model not in _LOCAL_NAMES:
+        raise InvalidEmbeddingSettings(f"the only local model is all-MiniLM-L6-v2, not {config.model}")
+    if config.dimension not in (None, local_model.DIMENSION):
+        raise InvalidEmbeddingSettings(f"the local model has {local_model.DIMENSION} dimensions")
+    return EmbeddingModel(
+        LocalEmbeddings(),
+        provider="local",
+        name=local_model.MODEL_NAME,
+        revision=local_model.REVISION,
+        max_tokens=local_model.MAX_TOKENS,
+    )
+
+
+def _build_openai(config: EmbeddingConfig, http_client: httpx.AsyncClient | None) -> EmbeddingModel:
+    native = _OPENAI_DIMENSIONS.get(config.model)
+    if native is not None and config.dimension is not None and config.dimension > native:
+        raise InvalidEmbeddingSettings(f"{config.model} has at most {native} dimensions")
+    client = http_client or httpx.AsyncClient()
+    endpoint = Endpoint(
+        url=f"{_checked_base_url(config.base_url or OPENAI_BASE_URL)}/embeddings",
+        model=config.model,
+        api_key=_checked_key(config.api_key),
+        timeout_seconds=config.timeout_seconds,
+        requested_dimension=None if config.dimension == native else config.dimension,
+    )
+    return EmbeddingModel(
+        OpenAIEmbeddings(endpoint, client=client, dimension=config.dimension or native),
+        provider="openai",
+        name=config.model,
+        revision="api",
+        max_tokens=_OPENAI_MAX_TOKENS if native else _UNKNOWN_MAX_TOKENS,
+        own_client=None if http_client else client,
+    )
+
+
+def _checked_base_url(text: str) -> str:
+    try:
+        url = httpx.URL(text.strip())
+    except httpx.InvalidURL as error:
+        raise InvalidEmbeddingSettings("the base URL can't be read") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InvalidEmbeddingSettings("the base URL must begin with http:// or https://")
+    return str(url).rstrip("/")
+
+
+def _checked_key(api_key: str | None) -> str | None:
+    """Otherwise the HTTP library would refuse it later with an error that contains it."""
+    key = (api_key or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InvalidEmbeddingSettings("the API key has characters that a key can't have")
+    return key or None

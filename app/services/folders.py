@@ -1,0 +1,284 @@
+"""Documents on disk: which files of a folder are documents, and how they become text in whatever encoding they are."""
+
+import json
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from charset_normalizer import CharsetMatch, from_bytes
+
+from app.core.errors import AppError, Invalid, TextTooLarge
+from app.core.text import clean
+
+_CONTENT_TYPES: Final = {".txt": "text/plain", ".md": "text/markdown", ".markdown": "text/markdown"}
+_CORPUS: Final = ".jsonl"
+_SUPPORTED: Final = ", ".join([*_CONTENT_TYPES, _CORPUS])
+_TITLE_CHARACTERS: Final = 500
+_SOURCE_CHARACTERS: Final = 2_000
+_FIRST_LINE_BYTES: Final = 1_000_000
+_JSON_EXPANSION: Final = 6
+"""A character takes at most six times its bytes when JSON escapes it as \\uXXXX."""
+
+_BYTE_ORDER_MARKS: Final = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+_LEGACY_ENCODINGS: Final = (
+    "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 gb18030 big5 cp932 euc_jp cp949 koi8_r".split()
+)
+"""Those that files are found in; with all that exist, a short text is taken for the strangest of them."""
+
+_CENTRAL_EUROPEAN: Final = frozenset("Polish Czech Slovak Hungarian Slovene Croatian Romanian".split())
+_SIGN_WITHIN_A_WORD: Final = re.compile(r"[^\W\d_][^\w\s’\x00-\x7f][^\W\d_]")
+_FENCE: Final = re.compile(r"^ {0,3}(```|~~~).*?^ {0,3}\1", re.MULTILINE | re.DOTALL)
+_HEADING: Final = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
+
+
+class FileNotReadable(Invalid):
+    """The file can't be opened: let this user read it, or leave it out."""
+
+
+class EncodingUnknown(Invalid):
+    """The file is no text in an encoding that is recognised: save it as UTF-8, or leave it out."""
+
+
+class LineNotReadable(Invalid):
+    """The line is not a JSON object with a `text`: correct it, or leave it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file to ingest; `source` is its path relative to the folder that was named."""
+
+    path: Path
+    source: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A document read from disk; `size_bytes` is what was read for it."""
+
+    source: str
+    size_bytes: int
+    text: str
+    title: str | None
+    encoding: str
+    content_type: str = "text/plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A document that can't be read, and why."""
+
+    source: str
+    size_bytes: int
+    error: AppError
+
+
+Entry = Readable | Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is under some paths: documents, other files each with why it is skipped, and what can't be opened."""
+
+    files: list[FoundFile] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+
+def find(paths: Sequence[Path]) -> Found:
+    """The documents under these files and folders, in the order of their names; each file once.
+
+    Hidden files and folders within a folder are left out. Symbolic links are followed, but no folder is entered twice.
+    Raises OSError, with the path, when one of them does not exist.
+    """
+    found = Found()
+    seen: set[tuple[int, int]] = set()
+    for path in paths:
+        path.stat()
+        _find_in(path, found, seen)
+    return found
+
+
+def _find_in(root: Path, found: Found, seen: set[tuple[int, int]]) -> None:
+    waiting = [root]
+    while waiting:
+        path = waiting.pop()
+        source = _shown((root.name or str(root)) if path == root else path.relative_to(root).as_posix())
+        try:
+            status = path.stat()
+            identity = (status.st_dev, status.st_ino)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            if stat.S_ISDIR(status.st_mode):
+                children = [child for child in path.iterdir() if not child.name.startswith(".")]
+                waiting += sorted(children, reverse=True)
+            elif reason := _why_skipped(path, status.st_mode):
+                found.skipped.append((source, reason))
+            else:
+                found.files.append(FoundFile(path, source, status.st_size))
+        except OSError as error:
+            found.unreadable.append(Unreadable(source, 0, _not_readable(error)))
+
+
+def _why_skipped(path: Path, mode: int) -> str | None:
+    suffix = path.suffix.lower()
+    if not stat.S_ISREG(mode):
+        return "not a regular file"
+    if suffix not in _CONTENT_TYPES and suffix != _CORPUS:
+        kind = f"the type {_shown(suffix)} is" if suffix else "a file without a type is"
+        return f"{kind} not supported (only {_SUPPORTED})"
+    if suffix == _CORPUS and not _is_corpus(path):
+        return "its first line is not a JSON object with a `text`"
+    return None
+
+
+def _is_corpus(path: Path) -> bool:
+    """Whether the first line is a document; of a very long one only the beginning is looked at. Raises OSError."""
+    with path.open("rb") as file:
+        lines = iter(lambda: file.readline(_FIRST_LINE_BYTES), b"")
+        first = next((line for line in lines if line.strip()), b"")
+    if len(first) == _FIRST_LINE_BYTES:
+        return first.startswith(b"{")
+    return _fields(first) is not None
+
+
+def read(files: Sequence[FoundFile], *, max_bytes: int) -> Iterator[Entry]:
+    """The documents of the files, one after the other; `max_bytes` is the most that one of them may have."""
+    for file in files:
+        try:
+            if file.path.suffix.lower() == _CORPUS:
+                yield from _read_corpus(file, max_bytes)
+            else:
+                yield _read_text(file, max_bytes)
+        except OSError as error:
+            yield Unreadable(file.source, file.size_bytes, _not_readable(error))
+
+
+def _read_text(file: FoundFile, max_bytes: int) -> Entry:
+    with file.path.open("rb") as opened:
+        content = opened.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        return Unreadable(file.source, file.size_bytes, TextTooLarge())
+    try:
+        text, encoding = decode(content)
+    except EncodingUnknown as error:
+        return Unreadable(file.source, file.size_bytes, error)
+    content_type = _CONTENT_TYPES[file.path.suffix.lower()]
+    heading = first_heading(text) if content_type == "text/markdown" else None
+    title = clean(heading or file.path.stem)[:_TITLE_CHARACTERS]
+    return Readable(file.source, file.size_bytes, text, title, encoding, content_type)
+
+
+def _read_corpus(file: FoundFile, max_bytes: int) -> Iterator[Entry]:
+    """A document a line, as BEIR writes them: `_id`, `title`, `text`."""
+    longest = _JSON_EXPANSION * max_bytes + 100_000
+    with file.path.open("rb") as opened:
+        number = 0
+        while line := opened.readline(longest):
+            number += 1
+            size_bytes, rest = len(line), line
+            while len(rest) == longest and not rest.endswith(b"\n"):
+                rest = opened.readline(longest)
+                size_bytes += len(rest)
+            if size_bytes > len(line):
+                yield Unreadable(f"{file.source}#{number}", size_bytes, TextTooLarge())
+            elif line.strip():
+                yield _read_line(file.source, number, line)
+
+
+def _read_line(source: str, number: int, line: bytes) -> Entry:
+    fields = _fields(line)
+    if fields is None:
+        error = LineNotReadable(f"Line {number} is not a JSON object with a `text`: correct it, or leave it out.")
+        return Unreadable(f"{source}#{number}", len(line), error)
+    name, title = fields.get("_id"), fields.get("title")
+    return Readable(
+        source=clean(f"{source}#{number if name is None else name}")[:_SOURCE_CHARACTERS],
+        size_bytes=len(line),
+        text=fields["text"],
+        title=(clean(title).strip()[:_TITLE_CHARACTERS] if isinstance(title, str) else None) or None,
+        encoding="utf-8",
+    )
+
+
+def _fields(line: bytes) -> dict[str, Any] | None:
+    try:
+        fields = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) and isinstance(fields.get("text"), str) else None
+
+
+def decode(content: bytes) -> tuple[str, str]:
+    """The text without a byte order mark, and the encoding that it was in.
+
+    Unicode is recognised with certainty, older encodings from how the text would read. Raises EncodingUnknown.
+    """
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), None)
+    if encoding is None and b"\0" in content:
+        encoding = _unmarked_utf16(content)
+    try:
+        return content.decode(encoding or "utf-8"), encoding or "utf-8"
+    except UnicodeDecodeError:
+        if encoding is not None:
+            raise EncodingUnknown from None
+    match = from_bytes(content, cp_isolation=_LEGACY_ENCODINGS).best()
+    if _reads_as_western(content, match):
+        return content.decode("cp1252"), "cp1252"
+    if match is None:
+        raise EncodingUnknown
+    return str(match), match.encoding
+
+
+def _unmarked_utf16(content: bytes) -> str:
+    """Which byte of a pair is zero in blanks, digits and Latin letters. Raises EncodingUnknown for binary files."""
+    even, odd = content[0::2].count(0), content[1::2].count(0)
+    if len(content) % 2 or min(even, odd) * 20 > max(even, odd):
+        raise EncodingUnknown
+    return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def _reads_as_western(content: bytes, match: CharsetMatch | None) -> bool:
+    """With few letters to go by, Western European text is mistaken for Central European, or for nothing at all."""
+    if match is not None and (
+        match.encoding != "cp1250" or not _CENTRAL_EUROPEAN.isdisjoint(match.languages[:2])
+    ):
+        return False
+    try:
+        text = content.decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    return not _SIGN_WITHIN_A_WORD.search(text) and not any(
+        char < " " and char not in "\t\n\r\f" for char in text
+    )
+
+
+def first_heading(markdown: str) -> str | None:
+    """The first heading outside of code blocks."""
+    heading = _HEADING.search(_FENCE.sub("", markdown))
+    if heading is None:
+        return None
+    words = heading[1].rstrip()
+    without_hashes = words.rstrip(
+        "#"
+    )  # a heading may be closed by hashes, but only after a blank: "# C#" is not
+    return (words if without_hashes.rstrip() == without_hashes else without_hashes.rstrip()) or None
+
+
+def _shown(path: str) -> str:
+    """A path as text: bytes of a name that are no UTF-8 are replaced."""
+    return clean(path)[-_SOURCE_CHARACTERS:]
+
+
+def _not_readable(error: OSError) -> FileNotReadable:
+    return FileNotReadable(f"It can't be opened ({error.strerror or error}): let this user read it, or leave it out.")
