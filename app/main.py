@@ -16,8 +16,9 @@ from app.api.schemas.base import ErrorResponse
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
 from app.core.errors import AppError, StartupError
 from app.core.principal import SYSTEM
-from app.db import embedded, migrations
+from app.db import embedded, migrations, upkeep
 from app.db.engine import Database, check_server, create_database
+from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, llms
 from app.rag.errors import RagError
@@ -42,7 +43,9 @@ def create_app(
                 credentials = await first_run.prepare(database, settings)
                 runtime = await stack.enter_async_context(open_runtime(settings, database))
             except (StartupError, AppError) as error:
-                app.state.startup_error = error  # for whoever runs the server: uvicorn says only that it failed
+                app.state.startup_error = (
+                    error  # for whoever runs the server: uvicorn says only that it failed
+                )
                 raise
             app.state.runtime = runtime
             await stack.enter_async_context(maintenance.running(runtime))
@@ -109,6 +112,9 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             indexed_model = await IndexStateRepository(session).claim(
                 embedding_model=embeddings.fingerprint, dimension=embeddings.dimension
             )
+        await upkeep.ensure_exact_index(
+            database, embedding_model=indexed_model, dimension=embeddings.dimension
+        )
         if indexed_model != embeddings.fingerprint:
             log.error("embedding_model_mismatch", indexed=indexed_model, configured=embeddings.fingerprint)
         yield Runtime(
@@ -119,6 +125,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             index=index.build(embeddings.embedder),
             chat_model=None if settings.answers_extractively else _chat_model(settings, client),
             indexed_model=indexed_model,
+            scope_sizes=ScopeSizes(),
         )
 
 

@@ -54,11 +54,21 @@ class Run:
 @contextmanager
 def make_run(data_dir: Path, output: Path) -> Iterator[Run]:
     port = free_port()
-    environment = {key: value for key, value in os.environ.items() if key not in ("DB_URL", "DATABASE_URL", "OPENAI_API_KEY")}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("DB_URL", "DATABASE_URL", "OPENAI_API_KEY")
+    }
     environment |= {"PORT": str(port), "DATA_DIR": str(data_dir)}
     with output.open("w") as file:
         process = subprocess.Popen(
-            ["make", "run"], cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            ["make", "run"],
+            cwd=ROOT,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         try:
             yield Run(process, output, port)
@@ -79,7 +89,11 @@ def postgres_of(data_dir: Path) -> list[psutil.Process]:
 
 def stop(run: Run, data_dir: Path, *, sign: signal.Signals, whole_group: bool) -> None:
     """Send the signal as `kill` does (to make) or as Ctrl-C does (to all of the terminal's group)."""
-    children = [child for child in psutil.Process(run.process.pid).children(recursive=True) if child.name() != "postgres"]
+    children = [
+        child
+        for child in psutil.Process(run.process.pid).children(recursive=True)
+        if child.name() != "postgres"
+    ]
     if whole_group:
         os.killpg(run.process.pid, sign)
     else:
@@ -99,7 +113,9 @@ def answer_of(command: str) -> httpx.Response:
     assert words[0] == "curl"
     headers = dict(words[n + 1].split(": ", 1) for n, word in enumerate(words) if word == "-H")
     data = next((words[n + 1] for n, word in enumerate(words) if word == "-d"), None)
-    return httpx.request("POST" if data else "GET", words[1], headers=headers, content=data, timeout=30, trust_env=False)
+    return httpx.request(
+        "POST" if data else "GET", words[1], headers=headers, content=data, timeout=30, trust_env=False
+    )
 
 
 def test_the_first_run_prints_commands_that_work_and_the_second_finds_all_as_it_was(tmp_path: Path) -> None:
@@ -120,7 +136,9 @@ def test_the_first_run_prints_commands_that_work_and_the_second_finds_all_as_it_
         text = run.wait_until_ready()
         assert "ibid_" not in text
         assert "password" not in text
-        client = httpx.Client(base_url=f"http://localhost:{run.port}", headers={"X-API-Key": key[0]}, trust_env=False)
+        client = httpx.Client(
+            base_url=f"http://localhost:{run.port}", headers={"X-API-Key": key[0]}, trust_env=False
+        )
         assert [document["title"] for document in client.get("/documents").json()] == ["Leave policy"]
         stop(run, data_dir, sign=signal.SIGINT, whole_group=True)
 
@@ -151,7 +169,12 @@ def test_a_port_in_use_and_a_dead_database_are_sentences(tmp_path: Path) -> None
         ):
             result = subprocess.run(
                 [str(ROOT / ".venv/bin/ibid"), "serve"],
-                cwd=tmp_path, env=environment | {"DB_URL": url}, capture_output=True, text=True, timeout=60, check=False,
+                cwd=tmp_path,
+                env=environment | {"DB_URL": url},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
             )
             assert result.returncode == 1
             assert expected in result.stderr

@@ -43,7 +43,11 @@ def render() -> str:
     for title, fields in sections().items():
         lines += ["", f"# --- {title} ---"]
         for field in fields:
-            lines += ["", *_wrapped(Settings.model_fields[field].description or ""), f"#{environment_name(field)}={default_text(field)}"]
+            lines += [
+                "",
+                *_wrapped(Settings.model_fields[field].description or ""),
+                f"#{environment_name(field)}={default_text(field)}",
+            ]
     return "\n".join(lines) + "\n"
 
 

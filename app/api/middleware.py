@@ -49,10 +49,12 @@ class BodyLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self.max_bytes:
-            return await self._refuse(scope, receive, send)
+            await self._refuse(scope, receive, send)
+            return
         received = 0
 
         async def counting() -> Message:
@@ -94,7 +96,8 @@ class AccessLogMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _QUIET:
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         clear_contextvars()
         started = time.perf_counter()
         status = 500

@@ -158,7 +158,9 @@ async def check_server(database: Database) -> None:
         reason = str(getattr(error, "orig", error)).split("\n", maxsplit=1)[0] or type(error).__name__
         raise StartupError(f"The database can't be reached: {reason}. Check DB_URL.") from error
     if version < MINIMUM_POSTGRES:
-        raise StartupError(f"PostgreSQL {MINIMUM_POSTGRES} or newer is needed; this server is version {version}.")
+        raise StartupError(
+            f"PostgreSQL {MINIMUM_POSTGRES} or newer is needed; this server is version {version}."
+        )
     wanted = ".".join(map(str, MINIMUM_PGVECTOR))
     if available is None:
         raise StartupError(

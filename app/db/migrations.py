@@ -49,7 +49,9 @@ async def current(database: Database) -> str | None:
     """The revision that the database is at, or None for an empty one."""
     with translated_errors():
         async with database.engine.connect() as connection:
-            return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+            return await connection.run_sync(
+                lambda sync: MigrationContext.configure(sync).get_current_revision()
+            )
 
 
 async def upgrade(database: Database, revision: str = "head") -> None:
@@ -81,7 +83,9 @@ async def _run(database: Database, revision: str, step: Callable[[Config, str], 
         except ProgrammingError as error:
             if getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
                 await connection.rollback()
-                raise StartupError(f"The database's login role lacks a privilege ({_cause(error)}). {_GRANTS}") from error
+                raise StartupError(
+                    f"The database's login role lacks a privilege ({_cause(error)}). {_GRANTS}"
+                ) from error
             raise
         finally:
             await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})

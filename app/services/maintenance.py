@@ -32,27 +32,31 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
             await task
 
 
-async def run_once(runtime: Runtime) -> None:
-    """One round: abandoned answers, the statistics of the vocabulary, the vector index once it is worth having."""
+async def run_once(runtime: Runtime, *, changes_seen: int = 0) -> int:
+    """One round: abandoned answers, the vector index once it is worth having, the statistics of the vocabulary.
+
+    Returns how many changes of the chunks those statistics know of.
+    """
     async with runtime.database.unit_of_work(SYSTEM) as session:
         interrupted = await interrupt_abandoned_answers(
             session, older_than=timedelta(seconds=runtime.settings.longest_turn_seconds)
         )
     if interrupted:
         log.info("answers_interrupted", count=interrupted)
-    await upkeep.refresh_lexeme_statistics(runtime.database)
     await upkeep.ensure_vector_index(
         runtime.database,
         embedding_model=runtime.indexed_model,
         dimension=runtime.embeddings.dimension,
         from_rows=runtime.settings.exact_search_max_values // runtime.embeddings.dimension,
     )
+    return await upkeep.refresh_lexeme_statistics(runtime.database, changes_seen=changes_seen)
 
 
 async def _forever(runtime: Runtime) -> None:
+    changes_seen = 0
     while True:
         try:
-            await run_once(runtime)
+            changes_seen = await run_once(runtime, changes_seen=changes_seen)
         except AppError as error:  # the database is away: it will be tried again
             log.warning("maintenance_postponed", reason=error.code)
         except Exception as error:  # the top of a background loop: a round may fail, the loop may not end

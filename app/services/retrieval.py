@@ -1,5 +1,6 @@
 """Search: the best chunks for a question within what the caller may see."""
 
+from functools import partial
 from typing import Final
 
 from app.core.errors import CollectionNotFound
@@ -15,8 +16,8 @@ from app.services.runtime import Runtime
 _MIN_SIMILARITY: Final = {"local": 0.30, "openai": 0.25}
 """Cosine below which the nearest passage has nothing to do with the question, by provider of the embeddings."""
 
-_LEXICALLY_RELEVANT_COVERAGE: Final = 0.5
-"""Half of what weighs in a question stands in a passage: relevant, whatever the embedding model makes of it."""
+_LEXICALLY_RELEVANT_COVERAGE: Final = 0.4
+"""So much of what weighs in a question stands in a passage: relevant, whatever the embedding model makes of it."""
 
 
 async def search(
@@ -36,11 +37,13 @@ async def search(
             missing = await CollectionRepository(session, principal).missing(where.collection_ids)
             if missing:
                 raise CollectionNotFound(details={"collection_ids": sorted(missing)})
-        bound = ChunkRepository(session, principal).searching(
+        bound = partial(
+            ChunkRepository(session, principal).search,
             where=where,
             language=runtime.settings.text_search_language,
             embedding_model=runtime.embeddings.fingerprint,
             exact_up_to=runtime.settings.exact_search_max_values // runtime.embeddings.dimension,
+            sizes=runtime.scope_sizes,
         )
         return await index.retrieve(
             runtime.index, question=question, embedding=vector, limit=limit, search=bound

@@ -7,6 +7,7 @@ import httpx
 from app.core.config import EXTRACTIVE_MODEL, Settings
 from app.core.errors import EmbeddingModelMismatch
 from app.db.engine import Database
+from app.db.repositories.chunks import ScopeSizes
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
@@ -23,6 +24,7 @@ class Runtime:
     index: ChunkIndex
     chat_model: ChatModel | None
     indexed_model: str
+    scope_sizes: ScopeSizes
 
     @property
     def model_name(self) -> str:

@@ -73,7 +73,9 @@ def assert_error(response: httpx.Response, status: int, code: str | None = None)
         (INGEST, {"text": "a", "collection_id": "'; DROP TABLE documents; --"}),
     ],
 )
-async def test_a_request_that_is_not_valid_says_where(client: httpx.AsyncClient, path: str, body: Any) -> None:
+async def test_a_request_that_is_not_valid_says_where(
+    client: httpx.AsyncClient, path: str, body: Any
+) -> None:
     error = assert_error(await client.post(path, json=body), 422, "validation_error")
 
     assert error["details"]["problems"][0]["path"].startswith("body")
@@ -100,17 +102,31 @@ async def test_numbers_that_are_none_are_refused(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"not json", b"[" * 100_000, b'{"text":' * 50_000, b"\xff\xfe", b'"a string"', b"null", b"[]"],
+    [
+        b"",
+        b"{",
+        b"not json",
+        b"[" * 100_000,
+        b'{"text":' * 50_000,
+        b"\xff\xfe",
+        b'"a string"',
+        b"null",
+        b"[]",
+    ],
 )
 @pytest.mark.parametrize("path", [CHAT, SEARCH, INGEST])
-async def test_a_body_that_is_no_object_is_refused(client: httpx.AsyncClient, path: str, content: bytes) -> None:
+async def test_a_body_that_is_no_object_is_refused(
+    client: httpx.AsyncClient, path: str, content: bytes
+) -> None:
     response = await client.post(path, content=content, headers={"Content-Type": "application/json"})
 
     assert response.status_code in (400, 422)
     assert_error(response, response.status_code)
 
 
-async def test_deeply_nested_metadata_is_refused_or_kept_but_never_an_error(client: httpx.AsyncClient) -> None:
+async def test_deeply_nested_metadata_is_refused_or_kept_but_never_an_error(
+    client: httpx.AsyncClient,
+) -> None:
     for depth in (10, 100, 900, 5_000):
         content = '{"text": "a b c", "metadata": {"k": ' + "[" * depth + "]" * depth + "}}"
         response = await client.post(INGEST, content=content, headers={"Content-Type": "application/json"})
@@ -162,13 +178,26 @@ async def test_unknown_collections_and_documents_in_a_body_are_not_found(client:
     unknown = {"collection_ids": ["col_unknown"]}
     assert_error(await client.post(SEARCH, json={"query": "a", **unknown}), 404, "collection_not_found")
     assert_error(await client.post(CHAT, json={"message": "a", **unknown}), 404, "collection_not_found")
-    assert_error(await client.post(INGEST, json={"text": "a", "collection_id": "col_x"}), 404, "collection_not_found")
-    assert_error(await client.post(INGEST, json={"text": "a", "document_id": "doc_x"}), 404, "document_not_found")
+    assert_error(
+        await client.post(INGEST, json={"text": "a", "collection_id": "col_x"}), 404, "collection_not_found"
+    )
+    assert_error(
+        await client.post(INGEST, json={"text": "a", "document_id": "doc_x"}), 404, "document_not_found"
+    )
 
 
 @pytest.mark.parametrize(
     "query",
-    ["?limit=0", "?limit=201", "?limit=abc", "?offset=-1", "?cursor=!!!", "?cursor=WyIx", "?status=done", "?cursor=WzEsMl0"],
+    [
+        "?limit=0",
+        "?limit=201",
+        "?limit=abc",
+        "?offset=-1",
+        "?cursor=!!!",
+        "?cursor=WyIx",
+        "?status=done",
+        "?cursor=WzEsMl0",
+    ],
 )
 async def test_a_list_with_wrong_parameters_is_refused(client: httpx.AsyncClient, query: str) -> None:
     assert_error(await client.get(f"/documents{query}"), 422)
@@ -193,7 +222,8 @@ KEYS = [
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", CHAT), ("POST", SEARCH), ("POST", INGEST), ("GET", "/documents"), ("GET", "/v1/documents")]
+    ("method", "path"),
+    [("POST", CHAT), ("POST", SEARCH), ("POST", INGEST), ("GET", "/documents"), ("GET", "/v1/documents")],
 )
 async def test_without_a_valid_key_nothing_is_answered(
     service: Service, method: str, path: str, key: str | None

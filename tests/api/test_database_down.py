@@ -57,14 +57,18 @@ async def test_without_its_database_every_route_says_unavailable_and_recovers(
             assert len((await client.get("/documents")).json()) == 1
 
 
-async def test_a_full_disk_is_said_and_nothing_is_half_stored(service: Service, client: httpx.AsyncClient) -> None:
+async def test_a_full_disk_is_said_and_nothing_is_half_stored(
+    service: Service, client: httpx.AsyncClient
+) -> None:
     full = """
     CREATE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
       IF NEW.text LIKE '%no space%' THEN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END IF; RETURN NEW; END $$
     """
     async with service.runtime.database.engine.begin() as connection:
         await connection.execute(text(full))
-        await connection.execute(text("CREATE TRIGGER disk_full BEFORE INSERT ON chunks FOR EACH ROW EXECUTE FUNCTION disk_full()"))
+        await connection.execute(
+            text("CREATE TRIGGER disk_full BEFORE INSERT ON chunks FOR EACH ROW EXECUTE FUNCTION disk_full()")
+        )
     try:
         response = await client.post("/ingest", json={"text": "There is no space left."})
     finally:

@@ -40,7 +40,9 @@ async def test_every_chunk_stands_where_it_says(client: httpx.AsyncClient, text:
 
 
 async def test_nul_is_dropped(client: httpx.AsyncClient) -> None:
-    content = '{"text": "Before\\u0000after", "title": "A\\u0000B", "metadata": {"k\\u0000": ["v\\u0000\\udfff"]}}'
+    content = (
+        '{"text": "Before\\u0000after", "title": "A\\u0000B", "metadata": {"k\\u0000": ["v\\u0000\\udfff"]}}'
+    )
     response = await client.post("/ingest", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code == 200
 
@@ -69,14 +71,21 @@ async def test_a_document_shows_what_was_said_of_it(client: httpx.AsyncClient) -
     assert document["title"] == "Heading"
     assert document["tags"] == ["outside", "inside"]
     assert document["metadata"] == metadata
-    assert (document["status"], document["pages"], document["chunks"], document["source"]) == ("completed", 1, 1, "a.md")
+    assert (document["status"], document["pages"], document["chunks"], document["source"]) == (
+        "completed",
+        1,
+        1,
+        "a.md",
+    )
     assert document["created_at"].endswith("Z")
 
 
 async def test_the_same_text_is_the_same_document(client: httpx.AsyncClient) -> None:
     first = await ingest(client, "The very same text.")
 
-    again = (await client.post("/ingest", json={"text": "The very same text.", "title": "Another title"})).json()
+    again = (
+        await client.post("/ingest", json={"text": "The very same text.", "title": "Another title"})
+    ).json()
 
     assert (again["document_id"], again["duplicate"]) == (first, True)
     assert len((await client.get("/documents")).json()) == 1

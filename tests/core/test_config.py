@@ -8,7 +8,15 @@ from pydantic import ValidationError
 from app.core.config import Settings
 from tools import write_env_example
 
-NAMES = ("OPENAI_API_KEY", "DB_URL", "EMBEDDING_MODEL", "CHAT_MODEL", "MAX_HISTORY_MESSAGES", "TOP_K_DEFAULT", "PORT")
+NAMES = (
+    "OPENAI_API_KEY",
+    "DB_URL",
+    "EMBEDDING_MODEL",
+    "CHAT_MODEL",
+    "MAX_HISTORY_MESSAGES",
+    "TOP_K_DEFAULT",
+    "PORT",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -77,10 +85,12 @@ def test_settings_do_not_change_and_do_not_show_secrets(monkeypatch: pytest.Monk
     assert "sk-very-secret" not in repr(settings)
     assert "db-password" not in repr(settings)
     with pytest.raises(ValidationError):
-        settings.port = 1
+        settings.port = 1  # type: ignore[misc]  # the point of the test
 
 
-@pytest.mark.parametrize(("name", "value"), [("PORT", "0"), ("TOP_K_DEFAULT", "51"), ("CHAT_TEMPERATURE", "nan")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "0"), ("TOP_K_DEFAULT", "51"), ("CHAT_TEMPERATURE", "nan")]
+)
 def test_a_value_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
 

@@ -10,7 +10,9 @@ from app.db.models import Base
 from app.db.repositories.identity import IdentityRepository
 
 TENANT_TABLES = [
-    table.name for table in Base.metadata.sorted_tables if "organization_id" in table.columns or table.name == "organizations"
+    table.name
+    for table in Base.metadata.sorted_tables
+    if "organization_id" in table.columns or table.name == "organizations"
 ]
 READABLE = ["collections", "documents", "pages", "chunks", "sessions", "messages", "organizations"]
 
@@ -42,7 +44,9 @@ async def fill(database: Database, principal: Principal) -> None:
 async def test_every_table_with_an_organization_is_forced_behind_the_wall(database: Database) -> None:
     async with database.engine.connect() as connection:
         rows = await connection.execute(
-            text("SELECT relname FROM pg_class WHERE relkind = 'r' AND relrowsecurity AND relforcerowsecurity")
+            text(
+                "SELECT relname FROM pg_class WHERE relkind = 'r' AND relrowsecurity AND relforcerowsecurity"
+            )
         )
         walled = {row.relname for row in rows}
 
@@ -50,7 +54,9 @@ async def test_every_table_with_an_organization_is_forced_behind_the_wall(databa
 
 
 @pytest.mark.parametrize("table", [*READABLE, "searchable_chunks"])
-async def test_a_query_without_any_condition_sees_only_its_own_organization(database: Database, table: str) -> None:
+async def test_a_query_without_any_condition_sees_only_its_own_organization(
+    database: Database, table: str
+) -> None:
     first, second = await new_principal(database), await new_principal(database)
     await fill(database, first)
     await fill(database, second)
@@ -63,12 +69,16 @@ async def test_a_query_without_any_condition_sees_only_its_own_organization(data
 
 
 @pytest.mark.parametrize("table", ["documents", "chunks", "messages", "sessions", "pages"])
-async def test_another_organizations_rows_can_not_be_changed_or_deleted(database: Database, table: str) -> None:
+async def test_another_organizations_rows_can_not_be_changed_or_deleted(
+    database: Database, table: str
+) -> None:
     first, second = await new_principal(database), await new_principal(database)
     await fill(database, second)
 
     async with database.unit_of_work(first) as session:
-        changed = await session.execute(text(f"UPDATE {table} SET organization_id = '{first.organization_id}' RETURNING 1"))
+        changed = await session.execute(
+            text(f"UPDATE {table} SET organization_id = '{first.organization_id}' RETURNING 1")
+        )
         deleted = await session.execute(text(f"DELETE FROM {table} RETURNING 1"))
 
     assert (changed.all(), deleted.all()) == ([], [])
@@ -80,7 +90,9 @@ async def test_a_row_can_not_be_smuggled_into_another_organization(database: Dat
     with pytest.raises(ProgrammingError, match="row-level security"):
         async with database.unit_of_work(first) as session:
             await session.execute(
-                text("INSERT INTO sessions (organization_id, id, owner_id, title) VALUES (:o, 's', 'x', 't')"),
+                text(
+                    "INSERT INTO sessions (organization_id, id, owner_id, title) VALUES (:o, 's', 'x', 't')"
+                ),
                 {"o": second.organization_id},
             )
 
@@ -100,6 +112,10 @@ async def test_the_organization_of_a_transaction_does_not_stay_on_its_connection
         pass
 
     async with database.engine.connect() as connection:
-        left = (await connection.execute(text("SELECT current_setting('ibid.organization_id', true), current_user"))).one()
+        left = (
+            await connection.execute(
+                text("SELECT current_setting('ibid.organization_id', true), current_user")
+            )
+        ).one()
 
     assert left == ("", "postgres")

@@ -63,14 +63,18 @@ async def test_the_models_are_the_migrated_schema(database: Database) -> None:
     assert found == []
 
 
-async def test_a_login_role_that_is_no_superuser_migrates_and_works(database_url: str, postgres_url: str) -> None:
+async def test_a_login_role_that_is_no_superuser_migrates_and_works(
+    database_url: str, postgres_url: str
+) -> None:
     admin = await asyncpg.connect(with_database(postgres_url, "postgres"))
     await admin.execute("CREATE ROLE plain_owner LOGIN PASSWORD 'x' CREATEROLE")
     await admin.execute("GRANT ibid_app, ibid_system TO plain_owner")
     await admin.execute("CREATE DATABASE plain OWNER plain_owner")
     await admin.close()
     inside = await asyncpg.connect(with_database(postgres_url, "plain"))
-    await inside.execute("CREATE EXTENSION vector")  # a managed server offers it; a plain role may not make it here
+    await inside.execute(
+        "CREATE EXTENSION vector"
+    )  # a managed server offers it; a plain role may not make it here
     await inside.close()
     database = open_database(with_database(postgres_url, "plain").replace("postgres:@", "plain_owner:x@"))
 
@@ -79,7 +83,9 @@ async def test_a_login_role_that_is_no_superuser_migrates_and_works(database_url
     await add_rows(database)
 
     async with database.engine.connect() as connection:
-        assert (await connection.exec_driver_sql("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")).scalar() is False
+        assert (
+            await connection.exec_driver_sql("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        ).scalar() is False
     await migrations.downgrade(database, "base")
     await database.close()
 

@@ -20,16 +20,20 @@ class ResponseModel(BaseModel):
 _MAX_JSON_DEPTH: Final = 32
 
 
-def _clean_json(value: Any, depth: int = 0) -> Any:
+def _clean_json(value: Any) -> Any:
+    return _clean_to_depth(value, 0)
+
+
+def _clean_to_depth(value: Any, depth: int) -> Any:
     if depth > _MAX_JSON_DEPTH:
         raise ValueError(f"nested more than {_MAX_JSON_DEPTH} levels deep")
     match value:
         case str():
             return clean(value)
         case dict():
-            return {clean(str(key)): _clean_json(inner, depth + 1) for key, inner in value.items()}
+            return {clean(str(key)): _clean_to_depth(inner, depth + 1) for key, inner in value.items()}
         case list():
-            return [_clean_json(inner, depth + 1) for inner in value]
+            return [_clean_to_depth(inner, depth + 1) for inner in value]
         case _:
             return value
 
@@ -37,7 +41,7 @@ def _clean_json(value: Any, depth: int = 0) -> Any:
 CleanText = Annotated[str, AfterValidator(clean)]
 """Text that PostgreSQL can store: without NUL and lone surrogates."""
 
-JsonObject = Annotated[dict[str, Any], AfterValidator(lambda value: _clean_json(value))]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]
 
 Tag = Annotated[str, AfterValidator(clean), Field(min_length=1, max_length=100)]
 OpaqueId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]

@@ -69,7 +69,9 @@ class Document(Base):
 
     __table_args__ = (
         ForeignKeyConstraint(
-            ["organization_id", "collection_id"], ["collections.organization_id", "collections.id"], ondelete="CASCADE"
+            ["organization_id", "collection_id"],
+            ["collections.organization_id", "collections.id"],
+            ondelete="CASCADE",
         ),
         UniqueConstraint("collection_id", "sha256"),
         Index("ix_documents_newest", "organization_id", sql("created_at DESC"), sql("id DESC")),
@@ -110,7 +112,12 @@ class Chunk(Base):
     __table_args__ = (
         Index("ix_chunks_scope", "organization_id", "collection_id"),
         UniqueConstraint("document_id", "ordinal"),
-        Index("ix_chunks_tsv", "tsv", postgresql_using="gin"),
+        Index(
+            "ix_chunks_scoped_tsv",
+            sql("(array_to_tsvector(ARRAY[organization_id, collection_id]) || tsv)"),
+            postgresql_using="gin",
+            postgresql_with={"fastupdate": "off"},
+        ),
     )
 
 
@@ -128,7 +135,11 @@ class IndexState(Base):
 
 
 class LexemeStatistic(Base):
-    """How common a lexeme is over all chunks, copied from PostgreSQL's own statistics; absent means rare."""
+    """The estimated share of all chunks that contain a lexeme.
+
+    The empty lexeme stands for every one that is not listed; ` english` (a lexeme has no blank) for the share of the
+    chunks that are in a language.
+    """
 
     __tablename__ = "lexeme_statistics"
 

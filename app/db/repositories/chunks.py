@@ -1,47 +1,114 @@
-"""The search of the chunks: dense and full text, fused in one statement."""
+"""The search of the chunks: which form of the retrieval statement, with which filters."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import text
 
 from app.core.retrieval import Condition, Hit, Operator, SearchFilter
 from app.db.repositories.base import Repository
+from app.db.repositories.search_statement import Form, retrieval
+
+_SMALL_SCOPE: Final = 500
+_SMALL_SELECTION: Final = 2000
+_NEAREST: Final = 50
+_WINDOW: Final = 300
+_DENSE_WEIGHT: Final = 0.4
+_SIZE_SECONDS: Final = 15.0
+_MAX_SIZES: Final = 10_000
+
+
+class ScopeSizes:
+    """How many chunks an organization's collections hold, remembered for some seconds: it chooses a plan, no result."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[tuple[str, ...], tuple[float, int]] = {}
+
+    def get(self, scope: tuple[str, ...]) -> int | None:
+        expires, size = self._sizes.get(scope, (0.0, 0))
+        return size if expires > time.monotonic() else None
+
+    def put(self, scope: tuple[str, ...], size: int) -> None:
+        if len(self._sizes) >= _MAX_SIZES:
+            self._sizes.clear()
+        self._sizes[scope] = (time.monotonic() + _SIZE_SECONDS, size)
 
 
 class ChunkRepository(Repository):
-    def searching(
-        self, *, where: SearchFilter, language: str, embedding_model: str, exact_up_to: int
-    ) -> "Callable[..., Awaitable[list[Hit]]]":
-        async def search(*, question: str, embedding: Sequence[float], limit: int) -> list[Hit]:
-            conditions, parameters = _conditions(where)
-            rows = await self.session.execute(
-                text(_SEARCH.format(conditions=conditions)),
-                {
-                    "question": question,
-                    "embedding": list(embedding),
-                    "language": language,
-                    "k": limit,
-                    **parameters,
-                },
+    async def search(
+        self,
+        *,
+        question: str,
+        embedding: Sequence[float],
+        limit: int,
+        where: SearchFilter,
+        language: str,
+        embedding_model: str,
+        exact_up_to: int,
+        sizes: ScopeSizes,
+    ) -> list[Hit]:
+        """The best chunks of one model's vectors within the filter, best first; exact up to that many in the scope."""
+        conditions, parameters = _conditions(where)
+        visible = await self._visible(where, sizes)
+        form = Form.EXACT if visible <= exact_up_to else Form.HNSW
+        if visible <= _SMALL_SCOPE or await self._selects_few(where, conditions, parameters):
+            form = Form.SMALL
+        statement = retrieval(
+            form,
+            dimension=len(embedding),
+            conditions=conditions,
+            by_collection=where.collection_ids is not None,
+        )
+        rows = await self.session.execute(
+            text(statement),
+            {
+                "question": question,
+                "embedding": list(embedding),
+                "language": language,
+                "embedding_model": embedding_model,
+                "limit": limit,
+                "nearest": max(_NEAREST, limit),
+                "window": float(_WINDOW),
+                "visible": float(visible),
+                "dense_weight": _DENSE_WEIGHT,
+                **parameters,
+            },
+        )
+        return [Hit(*row) for row in rows]
+
+    async def _visible(self, where: SearchFilter, sizes: ScopeSizes) -> int:
+        scope = (self.organization_id, *sorted(where.collection_ids or ()))
+        known = sizes.get(scope)
+        if known is None:
+            condition = (
+                "AND collection_id = ANY(CAST(:collection_ids AS text[]))" if where.collection_ids else ""
             )
-            return [Hit(*row) for row in rows]
+            known = int(
+                await self.session.scalar(
+                    text(_VISIBLE + condition),
+                    {"organization_id": self.organization_id}
+                    | ({"collection_ids": list(where.collection_ids)} if where.collection_ids else {}),
+                )
+                or 0
+            )
+            sizes.put(scope, known)
+        return known
 
-        return search
+    async def _selects_few(self, where: SearchFilter, conditions: str, parameters: dict[str, Any]) -> bool:
+        """Whether documents, tags or metadata narrow the scope so far that reading the rest beats any index."""
+        if where.document_ids is None and where.tags is None and not where.metadata:
+            return False
+        matching = await self.session.scalar(
+            text(_MATCHING.format(conditions=conditions)), {"most": _SMALL_SELECTION + 1, **parameters}
+        )
+        return int(matching or 0) <= _SMALL_SELECTION
 
 
-_SEARCH: Final = """
-WITH q AS (SELECT coalesce(string_agg(quote_literal(lexeme), ' | '), '')::tsquery AS any_term
-             FROM unnest(to_tsvector(CAST(CAST(:language AS text) AS regconfig), :question))),
- dense AS (SELECT id, 1 - (embedding <=> CAST(:embedding AS halfvec)) AS s FROM searchable_chunks c WHERE true {conditions}
-            ORDER BY (embedding <=> CAST(:embedding AS halfvec)) + 0 LIMIT 50),
- lexical AS (SELECT id, ts_rank(tsv, any_term, 1) AS s FROM searchable_chunks c, q WHERE tsv @@ any_term {conditions}
-             ORDER BY 2 DESC LIMIT 50),
- fused AS (SELECT id, coalesce(d.s, 0)*0.5 + 0.5*coalesce(l.s / max(l.s) OVER (), 0) AS score, coalesce(d.s,0) AS sim,
-            coalesce(l.s / max(l.s) OVER (), 0) AS cov FROM dense d FULL JOIN lexical l USING (id) ORDER BY 2 DESC LIMIT :k)
-SELECT c.id, c.document_id, c.collection_id, d.title, d.source, c.page, c.char_start, c.char_end, c.text, f.score, f.sim, f.cov
-  FROM fused f JOIN searchable_chunks c USING (id) JOIN documents d ON d.id = c.document_id ORDER BY f.score DESC
+_VISIBLE: Final = "SELECT sum(chunk_count) FROM documents WHERE organization_id = :organization_id "
+_MATCHING: Final = """
+SELECT count(*) FROM (SELECT FROM searchable_chunks c WHERE true {conditions} LIMIT :most) AS matching
 """
 
 _COMPARISONS: Final = {Operator.GT: ">", Operator.GTE: ">=", Operator.LT: "<", Operator.LTE: "<="}
