@@ -1,10 +1,12 @@
 """The command line: `ibid`. One module a command group; heavy imports wait until a command needs them."""
 
 import sys
+from typing import Annotated
 
 import typer
 
-from app.cli import serve
+from app import __version__
+from app.cli import ask, doctor, ingest, search, serve, terminal
 from app.core.errors import AppError, StartupError
 
 app = typer.Typer(
@@ -15,17 +17,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("serve")(serve.serve)
+app.command("ingest")(ingest.ingest)
+app.command("ask")(ask.ask)
+app.command("search")(search.search)
+app.command("doctor")(doctor.doctor)
 app.command("migrate")(serve.migrate)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ibid {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
     """Run a command; an error that a person can mend is a sentence, not a traceback."""
+    terminal.prepare_streams()
     try:
         app()
-    except (StartupError, AppError) as error:
-        print(f"ibid: {error}", file=sys.stderr)
+    except (terminal.CommandFailed, StartupError, AppError) as error:
+        print(f"ibid: {terminal.sentence(error)}", file=sys.stderr)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

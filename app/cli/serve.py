@@ -1,26 +1,16 @@
 """`ibid serve` and `ibid migrate`."""
 
-import asyncio
+import logging as stdlib_logging
 import os
-import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
 
-from app.core import logging
-from app.core.config import Settings
+from app.cli import terminal
 from app.core.errors import StartupError
 
-
-def load_settings() -> Settings:
-    """The settings of the environment. Raises StartupError that names every setting that is wrong."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        problems = "; ".join(f"{str(p['loc'][-1]).upper()}: {p['msg']}" for p in error.errors())
-        raise StartupError(f"Some settings are not valid: {problems}") from None
+if TYPE_CHECKING:  # they take seconds, which `ibid --help` need not wait for
+    from app.core.config import Settings
 
 
 def serve(
@@ -28,13 +18,15 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on (setting PORT).")] = None,
 ) -> None:
     """Start the service: database, migrations, API."""
-    settings = load_settings()
+    settings = terminal.load_settings()
     settings = settings.model_copy(
         update={key: value for key, value in (("host", host), ("port", port)) if value is not None}
     )
-    logging.configure(level=settings.log_level, log_format=settings.log_format)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import uvicorn  # with the application it takes seconds, which `ibid --help` need not wait for
+    from app.core import logging
+
+    logging.configure(level=settings.log_level, log_format=settings.log_format)
+    import uvicorn
 
     from app.cli.welcome import welcome
     from app.main import create_app
@@ -52,16 +44,14 @@ def serve(
             timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
         )
     )
-    _run(server)
-
-
-def _run(server: "object") -> None:
-    import uvicorn
-
-    assert isinstance(server, uvicorn.Server)
-    server.run()
-    if not server.started:
-        raise StartupError("The service did not start; the reason is in the lines above.")
+    # A start that failed for a reason is told as one sentence below, not as uvicorn's traceback of it.
+    stdlib_logging.getLogger("uvicorn.error").addFilter(lambda _: not hasattr(app.state, "startup_error"))
+    try:
+        server.run()
+    except SystemExit as error:
+        if reason := getattr(app.state, "startup_error", None):
+            raise reason from None
+        raise StartupError(f"The service did not start. Is port {settings.port} in use?") from error
 
 
 def migrate(
@@ -71,20 +61,21 @@ def migrate(
     ] = False,
 ) -> None:
     """Bring the database to the schema of this version."""
-    settings = load_settings()
+    settings = terminal.load_settings()
+    from app.core import logging
+
     logging.configure(level=settings.log_level, log_format=settings.log_format)
-    asyncio.run(_migrate(settings, revision, down))
+    terminal.run(_migrate(settings, revision, down))
 
 
-async def _migrate(settings: Settings, revision: str, down: bool) -> None:
+async def _migrate(settings: "Settings", revision: str, down: bool) -> None:
     from app.db import migrations
-    from app.main import open_database
 
-    async with open_database(settings, migrate=False) as database:
+    async with terminal.open_database(settings, migrate=False) as database:
         before = await migrations.current(database)
         await (migrations.downgrade if down else migrations.upgrade)(database, revision)
         after = await migrations.current(database)
     change = f"migrated from {before or 'empty'} to {after or 'empty'}"
-    Console(file=sys.stderr).print(
+    terminal.notes().print(
         f"The database is at {after}." if before == after else f"The database was {change}."
     )

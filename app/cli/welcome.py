@@ -5,14 +5,14 @@ import sys
 from app.core.config import Settings
 from app.services.first_run import Credentials
 
-_FIRST = """
-Ibid is ready at {url}
-
+_CREDENTIALS = """
 This is the first start. Note these down, they are not shown again:
 
   Superadmin  {email}{password}
   API key     {key}
+"""
 
+_TRY = """
 Try it (in another terminal):
 
 curl {url}/health
@@ -30,11 +30,18 @@ def welcome(settings: Settings, credentials: Credentials | None) -> None:
     if credentials is None:
         print(f"Ibid is ready at {url} (API documentation: {url}/docs)", flush=True)
         return
-    password = (
-        f"  password {credentials.password}" if credentials.password else " (with the password you set)"
-    )
     print(
-        _FIRST.format(url=url, email=credentials.email, password=password, key=credentials.api_key),
+        f"\nIbid is ready at {url}",
+        first_credentials(credentials) + _TRY.format(url=url, key=credentials.api_key),
+        sep="\n",
         file=sys.stdout,
         flush=True,
     )
+
+
+def first_credentials(credentials: Credentials) -> str:
+    """The credentials that a first start made, which are shown once."""
+    password = (
+        f"  password {credentials.password}" if credentials.password else " (with the password you set)"
+    )
+    return _CREDENTIALS.format(email=credentials.email, password=password, key=credentials.api_key)

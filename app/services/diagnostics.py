@@ -234,7 +234,7 @@ async def _index(db: Database, settings: Settings, model: EmbeddingModel | None)
         yield await _vector_index(db, settings, indexed, model.dimension, counts.chunks)
     yield ok(
         "contents",
-        f"{counts.organizations:,} organizations, {counts.documents:,} documents, {counts.chunks:,} chunks",
+        f"organizations: {counts.organizations:,}, documents: {counts.documents:,}, chunks: {counts.chunks:,}",
     )
 
 

@@ -36,6 +36,8 @@ _LEGACY_ENCODINGS: Final = (
 
 _CENTRAL_EUROPEAN: Final = frozenset("Polish Czech Slovak Hungarian Slovene Croatian Romanian".split())
 _SIGN_WITHIN_A_WORD: Final = re.compile(r"[^\W\d_][^\w\s’\x00-\x7f][^\W\d_]")
+_OTHER_SCRIPT: Final = re.compile("[\u0370-\u06ff]{3}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2}")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")
 _FENCE: Final = re.compile(r"^ {0,3}(```|~~~).*?^ {0,3}\1", re.MULTILINE | re.DOTALL)
 _HEADING: Final = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
 
@@ -199,7 +201,9 @@ def _read_corpus(file: FoundFile, max_bytes: int) -> Iterator[Entry]:
 def _read_line(source: str, number: int, line: bytes) -> Entry:
     fields = _fields(line)
     if fields is None:
-        error = LineNotReadable(f"Line {number} is not a JSON object with a `text`: correct it, or leave it out.")
+        error = LineNotReadable(
+            f"Line {number} is not a JSON object with a `text`: correct it, or leave it out."
+        )
         return Unreadable(f"{source}#{number}", len(line), error)
     name, title = fields.get("_id"), fields.get("title")
     return Readable(
@@ -249,18 +253,22 @@ def _unmarked_utf16(content: bytes) -> str:
 
 
 def _reads_as_western(content: bytes, match: CharsetMatch | None) -> bool:
-    """With few letters to go by, Western European text is mistaken for Central European, or for nothing at all."""
-    if match is not None and (
-        match.encoding != "cp1250" or not _CENTRAL_EUROPEAN.isdisjoint(match.languages[:2])
-    ):
+    """With few letters to go by, Western European text is mistaken for another alphabet, or for nothing at all."""
+    if match is not None and _is_convincing(match):
         return False
     try:
         text = content.decode("cp1252")
     except UnicodeDecodeError:
         return False
-    return not _SIGN_WITHIN_A_WORD.search(text) and not any(
-        char < " " and char not in "\t\n\r\f" for char in text
-    )
+    return not _SIGN_WITHIN_A_WORD.search(text) and not _CONTROL.search(text)
+
+
+def _is_convincing(match: CharsetMatch) -> bool:
+    if match.encoding in ("cp1252", "cp1254"):
+        return True
+    if match.encoding == "cp1250":
+        return not _CENTRAL_EUROPEAN.isdisjoint(match.languages[:2])
+    return _OTHER_SCRIPT.search(str(match)) is not None
 
 
 def first_heading(markdown: str) -> str | None:
@@ -281,4 +289,6 @@ def _shown(path: str) -> str:
 
 
 def _not_readable(error: OSError) -> FileNotReadable:
-    return FileNotReadable(f"It can't be opened ({error.strerror or error}): let this user read it, or leave it out.")
+    return FileNotReadable(
+        f"It can't be opened ({error.strerror or error}): let this user read it, or leave it out."
+    )

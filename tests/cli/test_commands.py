@@ -1,0 +1,202 @@
+"""The commands as people and scripts run them."""
+
+import asyncio
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import asyncpg
+
+from app.api.schemas.chat import ChatResponse
+from app.api.schemas.search import SearchResponse
+from tests.cli.conftest import Library, RunHere, environment, finish, run_ibid, start_ibid
+from tests.fixtures.provider import Reply, ScriptedProvider
+
+DEAD_DATABASE = "postgresql://nobody@127.0.0.1:1/nothing"
+
+
+def test_help_waits_for_no_heavy_import() -> None:
+    heavy = "['pydantic', 'sqlalchemy', 'fastapi', 'llama_index', 'numpy', 'onnxruntime']"
+    script = f"import sys, app.cli; print([name for name in {heavy} if name in sys.modules])"
+
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_the_version_is_printed(run_here: RunHere) -> None:
+    assert re.fullmatch(r"ibid \d+\.\d+\.\d+\n", run_here("--version").out)
+
+
+async def test_the_first_ingestion_sets_up_the_database_and_shows_the_key(library: Library) -> None:
+    assert re.search(r"API key +ibid_\w+", library.first.err)
+
+
+async def test_ingest_counts_what_became_of_each_file(library: Library) -> None:
+    result = library.first.json
+
+    assert (result["indexed"], result["already_there"], result["skipped"], result["failed"]) == (3, 0, 1, 1)
+    documents = {document["source"]: document for document in result["documents"]}
+    assert documents["policies/leave.md"]["title"] == "Leave policy"
+    assert documents["prices.txt"]["encoding"] == "cp1252"
+    assert documents["warranty.txt"]["encoding"] == "utf-16"
+    assert documents["scan.pdf"]["status"] == "skipped"
+    assert documents["noise.txt"]["error_code"] == "encoding_unknown"
+    assert "failed noise.txt: The file is no text" in library.first.err
+    assert library.first.code == 1
+
+
+async def test_ingesting_again_stores_nothing_twice(library: Library) -> None:
+    (library.folder / "noise.txt").unlink(missing_ok=True)
+
+    again = await run_ibid("ingest", str(library.folder), env=library.env, cwd=library.folder)
+
+    assert again.code == 0
+    assert re.search(r"│ +0 │ +3 │ +1 │ +0 │ +0 │", again.out)
+    assert "API key" not in again.err
+
+
+def test_a_dry_run_stores_nothing_and_needs_no_database(run_here: RunHere, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Something to read.")
+    (tmp_path / "blank.txt").write_text(" \n")
+
+    ran = run_here("ingest", "a.txt", "blank.txt", "--dry-run", "--json", DB_URL=DEAD_DATABASE)
+
+    assert (ran.json["readable"], ran.json["failed"]) == (1, 1)
+    assert ran.code == 1
+
+
+def test_a_path_that_does_not_exist_ingests_nothing(run_here: RunHere) -> None:
+    ran = run_here("ingest", "nowhere", DB_URL=DEAD_DATABASE)
+
+    assert ran.err == (
+        "ibid: nowhere can't be opened (No such file or directory); nothing was ingested. Check the path.\n"
+    )
+    assert ran.code == 1
+
+
+def test_a_collection_that_is_not_there_is_a_sentence(library: Library, run_here: RunHere) -> None:
+    ran = run_here("ingest", str(library.folder), "--collection", "col_none", **library.env)
+
+    assert "ibid: There is no such collection. Leave out --collection" in ran.err
+    assert ran.code == 1
+
+
+def test_ask_prints_the_answer_and_what_it_cites(library: Library, run_here: RunHere) -> None:
+    ran = run_here("ask", "How long is the warranty of the gateway?", **library.env)
+
+    assert ran.out.startswith("The warranty of the gateway is five years. [1]\n")
+    assert re.search(r"│ 1 │ warranty │ warranty.txt │ +1 │ +0–42 │", ran.out)
+    assert ran.code == 0
+
+
+def test_a_refusal_is_said_and_is_no_failure(library: Library, run_here: RunHere) -> None:
+    ran = run_here("ask", "Who won the football world cup in 1998?", **library.env)
+
+    assert "Refused" in ran.err
+    assert ran.code == 0
+
+
+async def test_ask_as_json_is_the_answer_object_of_the_api(library: Library) -> None:
+    arguments = ("ask", "How many days of paid leave are there?", "--session", "sess_mine", "--json")
+
+    ran = await run_ibid(*arguments, env=library.env, cwd=library.folder)
+
+    answer = ChatResponse.model_validate_json(ran.out, strict=True)
+    assert answer.session_id == "sess_mine"
+    assert answer.sources[0].source == "policies/leave.md"
+    assert answer.sources[0].cited
+    assert ran.err == ""
+
+
+async def test_ask_streams_the_answer_of_the_model(
+    database_url: str, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("The warranty is five years.")
+    env = environment(
+        DB_URL=database_url,
+        OPENAI_API_KEY="sk-test",
+        OPENAI_BASE_URL=provider.url,
+        EMBEDDING_MODEL="scripted",
+        MIN_RELEVANCE="0",
+    )
+    assert (await run_ibid("ingest", "a.txt", env=env, cwd=tmp_path)).code == 0
+    provider.default = Reply(pieces=("Five", " \x1b[31myears", " [1]"), pause_seconds=1)
+
+    process = await start_ibid("ask", "How long is the warranty?", env=env, cwd=tmp_path)
+    assert process.stdout is not None
+    first = await process.stdout.read(4)
+    still_streaming = provider.open_streams
+    rest = await finish(process)
+
+    assert (first, still_streaming) == (b"Five", 1)
+    assert rest.out.startswith(" \ufffd[31myears [1]\n")
+    assert "a.txt" in rest.out
+
+
+def test_search_lists_passages_by_rank(library: Library, run_here: RunHere) -> None:
+    ran = run_here("search", "warranty of the gateway", "--top-k", "2", **library.env)
+
+    rows = [line for line in ran.out.splitlines() if re.match(r"│ +\d", line)]
+    assert [row.split("│")[1].strip() for row in rows] == ["1", "2"]
+    assert "The warranty of the gateway is five years." in rows[0]
+
+
+def test_search_as_json_is_the_object_of_the_api(library: Library, run_here: RunHere) -> None:
+    ran = run_here("search", "paid leave", "--top-k", "1", "--json", **library.env)
+
+    (hit,) = SearchResponse.model_validate_json(ran.out).results
+    assert hit.source == "policies/leave.md"
+
+
+def test_nothing_ingested_yet_is_a_sentence(database_url: str, run_here: RunHere) -> None:
+    ran = run_here("search", "anything", DB_URL=database_url)
+
+    assert (ran.code, ran.err) == (1, "ibid: Nothing has been ingested yet. Start with: ibid ingest FOLDER\n")
+
+
+def test_a_dead_database_is_a_sentence(run_here: RunHere) -> None:
+    ran = run_here("search", "anything", DB_URL=DEAD_DATABASE)
+
+    assert ran.code == 1
+    assert ran.err == (
+        "ibid: No PostgreSQL listens at the host and port of DB_URL. Start it, or correct DB_URL.\n"
+    )
+
+
+async def test_an_interrupted_ingestion_keeps_what_is_done_and_says_so(
+    database_url: str, tmp_path: Path
+) -> None:
+    lines = (f'{{"_id": "{n}", "text": "Text number {n}. {"More of it. " * 50}"}}\n' for n in range(20_000))
+    (tmp_path / "corpus.jsonl").write_text("".join(lines))
+    process = await start_ibid(
+        "ingest", "corpus.jsonl", "--json", env=environment(DB_URL=database_url), cwd=tmp_path
+    )
+    await wait_for_documents(database_url)
+
+    process.send_signal(signal.SIGINT)
+    ran = await finish(process)
+
+    assert ran.code == 130
+    assert "Interrupted." in ran.err
+    assert "What is done stays." in ran.err
+    assert "Traceback" not in ran.err
+    assert ran.json["interrupted"] is True
+    assert 0 < ran.json["indexed"] <= await count_documents(database_url) < 20_000
+
+
+async def wait_for_documents(database_url: str) -> None:
+    deadline = time.monotonic() + 60
+    while not await count_documents(database_url):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+
+async def count_documents(database_url: str) -> int:
+    connection = await asyncpg.connect(database_url)
+    count: int = await connection.fetchval("SELECT count(*) FROM documents")
+    await connection.close()
+    return count
