@@ -1,7 +1,7 @@
 """The web service: settings in, an application out. What is open while it serves is opened and closed here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
@@ -30,10 +30,8 @@ log = structlog.get_logger(__name__)
 _DESCRIPTION = "Answers from an organization's own documents and cites the exact place of every claim."
 
 
-def create_app(
-    settings: Settings, *, announce: Callable[[first_run.Credentials | None], None] | None = None
-) -> FastAPI:
-    """The application; `announce` is called once it is ready, with the credentials that a first start made."""
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Once it runs, `state.credentials` are those that a first start made (else None)."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -47,10 +45,8 @@ def create_app(
                     error  # for whoever runs the server: uvicorn says only that it failed
                 )
                 raise
-            app.state.runtime = runtime
+            app.state.runtime, app.state.credentials = runtime, credentials
             await stack.enter_async_context(maintenance.running(runtime))
-            if announce:
-                announce(credentials)
             yield
 
     app = FastAPI(

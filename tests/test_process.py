@@ -47,7 +47,6 @@ class Run:
             assert self.process.poll() is None, self.text
             assert time.monotonic() < deadline, self.text
             time.sleep(0.1)
-        time.sleep(0.5)  # the server begins to listen right after
         return self.text
 
 

@@ -83,7 +83,9 @@ async def _validation_error(_: Request, error: Exception) -> JSONResponse:
         {"path": ".".join(str(part) for part in problem["loc"])[:200], "message": problem["msg"]}
         for problem in error.errors()[:_MAX_PROBLEMS]
     ]
-    first = f"{problems[0]['path']}: {problems[0]['message']}" if problems else "The request is not valid."
+    first = f"{problems[0]['path']}: {problems[0]['message']}"
+    if problems[0]["path"] == "body":
+        first = "The body must be a JSON object, sent with Content-Type: application/json."
     return JSONResponse(error_body("validation_error", first, {"problems": problems}), 422)
 
 

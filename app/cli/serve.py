@@ -2,6 +2,7 @@
 
 import logging as stdlib_logging
 import os
+import socket
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,8 +32,15 @@ def serve(
     from app.cli.welcome import welcome
     from app.main import create_app
 
-    app = create_app(settings, announce=lambda credentials: welcome(settings, credentials))
-    server = uvicorn.Server(
+    app = create_app(settings)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
+            await super().startup(sockets)
+            if self.started:  # only now do the printed commands reach it
+                welcome(settings, app.state.credentials)
+
+    server = Server(
         uvicorn.Config(
             app,
             host=settings.host,
@@ -65,7 +73,7 @@ def migrate(
     from app.core import logging
 
     logging.configure(level=settings.log_level, log_format=settings.log_format)
-    terminal.run(_migrate(settings, revision, down))
+    terminal.run(lambda: _migrate(settings, revision, down))
 
 
 async def _migrate(settings: "Settings", revision: str, down: bool) -> None:

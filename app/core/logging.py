@@ -14,6 +14,7 @@ from asgi_correlation_id import correlation_id
 from structlog.tracebacks import ExceptionDictTransformer
 
 _QUIET: Final = (
+    "uvicorn.error",
     "httpx",
     "httpx2",
     "httpcore",
