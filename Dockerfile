@@ -32,6 +32,7 @@ COPY app app
 RUN /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash app alembic
 
 FROM python:${PYTHON}
+# onnxruntime reports its use to Microsoft unless it is told not to.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
