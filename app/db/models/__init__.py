@@ -5,11 +5,14 @@ from app.db.models.conversations import Message, MessageStatus, Session
 from app.db.models.documents import (
     Chunk,
     Collection,
+    CollectionUser,
     Document,
     DocumentStatus,
     IndexState,
     LexemeStatistic,
     Page,
+    Permission,
+    Visibility,
 )
 from app.db.models.identity import ApiKey, Organization, User
 
@@ -18,6 +21,7 @@ __all__ = [
     "Base",
     "Chunk",
     "Collection",
+    "CollectionUser",
     "Document",
     "DocumentStatus",
     "IndexState",
@@ -26,6 +30,8 @@ __all__ = [
     "MessageStatus",
     "Organization",
     "Page",
+    "Permission",
     "Session",
     "User",
+    "Visibility",
 ]
