@@ -191,6 +191,12 @@ class CollectionNotEmpty(Conflict):
     """There are documents in this collection; `?force=true` deletes them with it."""
 
 
+class SameTextElsewhere(Conflict):
+    """Another document of the collection has this text."""
+
+    code = "conflict"
+
+
 class DefaultCollection(Conflict):
     """The default collection can't be deleted: documents go there when no collection is named."""
 
