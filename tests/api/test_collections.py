@@ -125,7 +125,7 @@ async def test_documents_that_arrive_while_a_collection_is_deleted_are_refused_o
     assert len((await company.admin.http.get("/documents?limit=200")).json()) < 30
 
 
-MANAGEMENT = [
+MANAGEMENT: list[tuple[str, str, Any]] = [
     ("POST", "/collections", {"name": "X"}),
     ("PATCH", "/collections/{id}", {"name": "X"}),
     ("DELETE", "/collections/{id}", None),
