@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from app.core.access import Level
 from app.core.errors import (
     AdminsOnly,
     CollectionNotFound,
@@ -23,7 +24,7 @@ from app.db.engine import Transaction
 from app.db.models import Collection, Document
 from app.db.repositories.collections import CollectionRepository
 from app.db.repositories.documents import DocumentRepository
-from app.db.repositories.visibility import Level, VisibilityRepository
+from app.db.repositories.visibility import VisibilityRepository
 
 _PERSONAL_NAME: Final = "Personal"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.core import cursor
+from app.core.access import Permission, Visibility
 from app.core.errors import (
     CollectionNotEmpty,
     CollectionNotFound,
@@ -15,7 +16,7 @@ from app.core.errors import (
 )
 from app.core.principal import Principal
 from app.db.engine import Transaction
-from app.db.models import Collection, CollectionUser, Permission, Visibility
+from app.db.models import Collection, CollectionUser
 from app.db.repositories.collections import AccessListRepository, CollectionRepository, Counts
 from app.services import access
 

@@ -6,11 +6,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
+from app.core.access import Permission
 from app.core.errors import StartupError
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
 from app.db import engine, migrations
 from app.db.engine import Database
-from app.db.models import Base, Permission
+from app.db.models import Base
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.identity import IdentityRepository

@@ -18,12 +18,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.access import Permission
 from app.core.errors import UserNotFound
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
 from app.core.retrieval import SearchFilter
 from app.db import repositories
 from app.db.engine import Database
-from app.db.models import Base, Permission
+from app.db.models import Base
 from app.db.repositories.base import Repository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository

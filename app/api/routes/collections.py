@@ -15,7 +15,7 @@ from app.api.schemas.collections import (
     CreateCollectionRequest,
     GrantRequest,
 )
-from app.db.models import Permission, Visibility
+from app.core.access import Visibility
 from app.services import collections
 
 router = APIRouter(prefix="/collections", tags=["collections"])
@@ -31,7 +31,7 @@ async def create_collection(
         principal,
         name=body.name,
         description=body.description,
-        visibility=Visibility(body.visibility),
+        visibility=body.visibility,
     )
     return _response(made)
 
@@ -106,7 +106,7 @@ async def replace_users(
     collection_id: OpaqueId, body: AccessListRequest, session: TransactionDep, principal: ManagePrincipal
 ) -> None:
     """Make this the whole access list."""
-    permissions = {user.user_id: Permission(user.permission) for user in body.users}
+    permissions = {user.user_id: user.permission for user in body.users}
     await collections.set_users(session, principal, collection_id, permissions)
 
 
@@ -119,7 +119,7 @@ async def grant_user(
     principal: ManagePrincipal,
 ) -> None:
     """Put a user on the access list, or change what they may do there. Holds from their next request."""
-    await collections.grant(session, principal, collection_id, user_id, Permission(body.permission))
+    await collections.grant(session, principal, collection_id, user_id, body.permission)
 
 
 @router.delete("/{collection_id}/users/{user_id}", status_code=204)
@@ -136,7 +136,7 @@ def _response(filled: collections.Filled) -> CollectionResponse:
         id=collection.id,
         name=collection.name,
         description=collection.description,
-        visibility=Visibility(collection.visibility).value,
+        visibility=Visibility(collection.visibility),
         is_default=collection.is_default,
         owner_id=collection.owner_id,
         created_by=collection.created_by,

@@ -1,28 +1,24 @@
 """Collections and their access lists."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from app.api.schemas.base import CleanText, NameText, OpaqueId, PartialModel, RequestModel, ResponseModel
+from app.core.access import Permission, Visibility
 
 Name = Annotated[NameText, Field(max_length=200, examples=["Handbooks"])]
 Description = Annotated[CleanText, Field(max_length=2000)]
-Visibility = Annotated[
-    Literal["organization", "restricted"],
-    Field(description="`organization`: for all its users; `restricted`: for those on the access list."),
-]
-Permission = Annotated[
-    Literal["read", "write"],
-    Field(description="`write`: also add documents, and change and delete everybody's."),
-]
 
 
 class CreateCollectionRequest(RequestModel):
     name: Name
     description: Description = ""
-    visibility: Visibility = "organization"
+    visibility: Visibility = Field(
+        Visibility.ORGANIZATION,
+        description="`organization`: for all its users; `restricted`: for those on the access list.",
+    )
 
 
 class ChangeCollectionRequest(PartialModel):
@@ -35,7 +31,7 @@ class CollectionResponse(ResponseModel):
     id: str = Field(examples=["col_01jd3v7q2mzt5w0c9h6k8n4r3x"])
     name: str
     description: str
-    visibility: Literal["organization", "restricted"]
+    visibility: Visibility
     is_default: bool = Field(description="Documents go here when no collection is named.")
     owner_id: str | None = Field(description="The user whose personal collection it is.")
     created_by: str | None
@@ -46,7 +42,9 @@ class CollectionResponse(ResponseModel):
 
 
 class GrantRequest(RequestModel):
-    permission: Permission = "read"
+    permission: Permission = Field(
+        Permission.READ, description="`write`: also add documents, and change and delete everybody's."
+    )
 
 
 class UserGrant(GrantRequest):
@@ -65,5 +63,5 @@ class AccessListRequest(RequestModel):
 
 class CollectionUserResponse(ResponseModel):
     user_id: str
-    permission: Literal["read", "write"]
+    permission: Permission
     created_at: datetime

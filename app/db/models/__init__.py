@@ -11,8 +11,6 @@ from app.db.models.documents import (
     IndexState,
     LexemeStatistic,
     Page,
-    Permission,
-    Visibility,
 )
 from app.db.models.identity import ApiKey, Organization, User
 
@@ -30,8 +28,6 @@ __all__ = [
     "MessageStatus",
     "Organization",
     "Page",
-    "Permission",
     "Session",
     "User",
-    "Visibility",
 ]

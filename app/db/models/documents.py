@@ -19,6 +19,7 @@ from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import ARRAY, REGCONFIG, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.core.access import Visibility
 from app.db.models.base import Base, CreatedAt, Id, UpdatedAt
 
 
@@ -27,16 +28,6 @@ class DocumentStatus(StrEnum):
     PROCESSING = "processing"
     COMPLETED = "completed"
     FAILED = "failed"
-
-
-class Visibility(StrEnum):
-    ORGANIZATION = "organization"
-    RESTRICTED = "restricted"
-
-
-class Permission(StrEnum):
-    READ = "read"
-    WRITE = "write"
 
 
 class Collection(Base):

@@ -15,8 +15,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
 from app.core import ids
+from app.core.access import Permission, Visibility
 from app.core.errors import UserNotFound
-from app.db.models import Collection, CollectionUser, Document, Permission, Visibility
+from app.db.models import Collection, CollectionUser, Document
 from app.db.repositories.base import Repository, one_of
 
 _ADD_PERSONAL: Final = text("""

@@ -1,22 +1,11 @@
 """Which collections a caller reaches, and how far. `app.services.access` decides whom to ask this for."""
 
-from enum import IntEnum
 from typing import Final
 
 from sqlalchemy import text
 
+from app.core.access import Level
 from app.db.repositories.base import Repository
-
-
-class Level(IntEnum):
-    """What may be done in a collection, each including the ones before."""
-
-    READ = 1
-    ADD = 2
-    """Also add documents, and change or delete those that one added oneself."""
-    WRITE = 3
-    """Also change and delete everybody's documents."""
-
 
 _OF_USER: Final = text("""
 SELECT c.id,
