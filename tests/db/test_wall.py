@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -36,9 +35,12 @@ from app.db.repositories.visibility import VisibilityRepository
 for module in pkgutil.iter_modules(repositories.__path__):
     importlib.import_module(f"{repositories.__name__}.{module.name}")
 
+# These work in transactions of the system principal; their tables are out of the application's reach altogether.
+OF_CREDENTIALS = {"ApiKeyRepository", "OneTimeRepository", "UserRepository"}
 METHODS = {
     f"{kind.__name__}.{name}"
     for kind in Repository.__subclasses__()
+    if kind.__name__ not in OF_CREDENTIALS
     for name, member in vars(kind).items()
     if inspect.isfunction(member) and not name.startswith("_")
 }
@@ -204,11 +206,17 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: ConversationRepository(s, v.principal).messages("sess_1", limit=9, offset=0)
     ],
 }
-STORED = [
-    table.name
-    for table in Base.metadata.sorted_tables
-    if "organization_id" in table.columns and table.name not in {"users", "api_keys"}
-]
+_READABLE = text("""
+SELECT relname FROM pg_class
+ WHERE relname = ANY(:tables) AND relnamespace = CAST(current_schema() AS regnamespace)
+   AND has_table_privilege('ibid_app', oid, 'SELECT')
+""")
+
+
+async def readable(session: AsyncSession) -> list[str]:
+    """The tables with an organization that the application's role reads at all."""
+    walled = [table.name for table in Base.metadata.sorted_tables if "organization_id" in table.columns]
+    return sorted((await session.execute(_READABLE, {"tables": walled})).scalars())
 
 
 async def new_person(database: Database, name: str, *, organization_id: str | None = None) -> Principal:
@@ -253,7 +261,7 @@ async def snapshot(session: AsyncSession) -> dict[str, list[str]]:
     """Every row that the transaction sees."""
     return {
         table: sorted((await session.execute(text(f"SELECT CAST({table} AS text) FROM {table}"))).scalars())
-        for table in STORED
+        for table in await readable(session)
     }
 
 
@@ -303,12 +311,12 @@ async def test_the_database_alone_keeps_organizations_apart(database: Database) 
         assert await snapshot(session) == before
 
 
-@pytest.mark.parametrize("table", STORED)
-async def test_without_an_organization_a_transaction_sees_nothing(database: Database, table: str) -> None:
+async def test_without_an_organization_a_transaction_sees_nothing(database: Database) -> None:
     await new_victim(database)
+    nobody = Principal(PrincipalKind.API_KEY, "key_1", None, Role.ADMIN, ALL_SCOPES)
 
-    async with database.engine.begin() as connection:
-        await connection.execute(text("SELECT set_config('role', 'ibid_app', true)"))
-        seen = (await connection.execute(text(f"SELECT * FROM {table}"))).all()
+    async with database.unit_of_work(nobody) as session:
+        seen = await snapshot(session)
 
-    assert seen == []
+    assert len(seen) >= 7
+    assert not any(seen.values())
