@@ -56,6 +56,7 @@ ChatPrincipal = Annotated[Principal, Depends(require(Scope.CHAT))]
 SearchPrincipal = Annotated[Principal, Depends(require(Scope.SEARCH))]
 IngestPrincipal = Annotated[Principal, Depends(require(Scope.INGEST))]
 ReadPrincipal = Annotated[Principal, Depends(require(Scope.READ))]
+ManagePrincipal = Annotated[Principal, Depends(require(Scope.MANAGE))]
 
 
 async def get_transaction(

@@ -31,13 +31,17 @@ class PrincipalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller within one organization, or the system itself (`organization_id` None: no row-level wall)."""
+    """A caller within one organization, or the system itself (`organization_id` None: no row-level wall).
+
+    `collection_ids` are those that an API key is restricted to; None does not restrict.
+    """
 
     kind: PrincipalKind
     id: str
     organization_id: str | None
     role: Role
     scopes: frozenset[Scope]
+    collection_ids: frozenset[str] | None = None
 
     @property
     def organization(self) -> str:

@@ -2,6 +2,13 @@
 
 from typing import Final
 
-from app.api.routes import chat, documents, health, ingest, search
+from app.api.routes import chat, collections, documents, health, ingest, search
 
-ROUTERS: Final = (health.router, ingest.router, documents.router, search.router, chat.router)
+ROUTERS: Final = (
+    health.router,
+    ingest.router,
+    documents.router,
+    collections.router,
+    search.router,
+    chat.router,
+)

@@ -5,6 +5,7 @@ from app.db.models.conversations import Message, MessageStatus, Session
 from app.db.models.documents import (
     Chunk,
     Collection,
+    CollectionUser,
     Document,
     DocumentStatus,
     IndexState,
@@ -18,6 +19,7 @@ __all__ = [
     "Base",
     "Chunk",
     "Collection",
+    "CollectionUser",
     "Document",
     "DocumentStatus",
     "IndexState",

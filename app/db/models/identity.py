@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, Text, text, true
+from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, text, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -30,7 +30,10 @@ class User(Base):
     is_active: Mapped[bool] = mapped_column(server_default=true())
     created_at: Mapped[CreatedAt]
 
-    __table_args__ = (Index("uq_users_email", text("lower(email)"), unique=True),)
+    __table_args__ = (
+        Index("uq_users_email", text("lower(email)"), unique=True),
+        UniqueConstraint("organization_id", "id"),
+    )
 
 
 class ApiKey(Base):
