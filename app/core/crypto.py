@@ -22,9 +22,7 @@ from app.core.errors import SecretUnreadable, StartupError
 
 _MINIMUM_CHARACTERS: Final = 32
 _FILE: Final = "secret_key"
-_HOW_TO: Final = (
-    "Make one with `openssl rand -base64 32`, set it as SECRET_KEY and keep it: what it encrypted can't be read without it."
-)
+_HOW_TO: Final = "Make one with `openssl rand -base64 32`, set it as SECRET_KEY and keep it: what it encrypted can't be read without it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,9 @@ def keyring(secret_keys: str) -> Keyring:
     """The keyring of a comma-separated list of secret keys. Raises StartupError for one that is too short."""
     keys = [key.strip() for key in secret_keys.split(",") if key.strip()]
     if not keys or any(len(key) < _MINIMUM_CHARACTERS for key in keys):
-        raise StartupError(f"Every key in SECRET_KEY needs {_MINIMUM_CHARACTERS} characters or more. {_HOW_TO}")
+        raise StartupError(
+            f"Every key in SECRET_KEY needs {_MINIMUM_CHARACTERS} characters or more. {_HOW_TO}"
+        )
     return Keyring(
         tuple(_derive(key, b"ibid access tokens") for key in keys),
         MultiFernet([Fernet(base64.urlsafe_b64encode(_derive(key, b"ibid stored secrets"))) for key in keys]),

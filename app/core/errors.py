@@ -265,6 +265,10 @@ class OrganizationNotFound(NotFound):
     """There is no such organization."""
 
 
+class ExpiryInThePast(Invalid):
+    """The moment of expiry has passed already."""
+
+
 class SecretUnreadable(Unavailable):
     """A stored secret can't be decrypted with this SECRET_KEY; the operator must add the one that encrypted it."""
 

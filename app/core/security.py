@@ -17,7 +17,7 @@ _KEY: Final = re.compile(r"ibid_(?P<public>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9]{
 _ALPHANUMERIC: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _argon2id: Final = argon2.using(type="ID", time_cost=2, memory_cost=19456, parallelism=1)
 NO_PASSWORD: Final = (
-    "$argon2id$v=19$m=19456,t=2,p=1$yFkrhdB6T6mVsrbW2luL0Q$VYIoiMoF9O23tNQg8SCkIICSDhjdy5XCDIhpzvldmUw"
+    "$argon2id$v=19$m=19456,t=2,p=1$yFkrhdB6T6mVsrbW2luL0Q$VYIoiMoF9O23tNQg8SCkIICSDhjdy5XCDIhpzvldmUw"  # noqa: S105 a hash, of nothing
 )
 """A hash that nothing is known to match: for accounts without a password, and to spend the same time on no account."""
 
