@@ -79,7 +79,8 @@ async def create(
     """
     password_hash = await passwords.hashed(password) if password else security.NO_PASSWORD
     async with runtime.database.unit_of_work(SYSTEM) as session:
-        await _require_rights(UserRepository(session, principal), role)
+        users = await _locked(session, principal)
+        await _require_rights(users, role)
         user = await AccountRepository(session).add(
             organization_id=principal.organization,
             email=email,
@@ -101,8 +102,7 @@ async def update(runtime: Runtime, principal: Principal, user_id: str, changes: 
     Raises UserNotFound, BeyondOwnRights, LastAdmin or LastSuperadmin.
     """
     async with runtime.database.unit_of_work(SYSTEM) as session:
-        users = UserRepository(session, principal)
-        await users.lock_roles()
+        users = await _locked(session, principal)
         user = await _found(users, user_id)
         role = changes.role or Role(user.role)
         active = user.is_active if changes.is_active is None else changes.is_active
@@ -113,6 +113,8 @@ async def update(runtime: Runtime, principal: Principal, user_id: str, changes: 
             values["name"] = changes.name
         if user.is_active and not active:
             await LoginRepository(session).end_all(user_id)
+        if not active or role is Role.USER:
+            await OneTimeRepository(session, principal).withdraw_made_by(user_id)
         return await users.update(user_id, values)
 
 
@@ -122,18 +124,18 @@ async def delete(runtime: Runtime, principal: Principal, user_id: str) -> None:
     Raises UserNotFound, BeyondOwnRights, LastAdmin or LastSuperadmin.
     """
     async with runtime.database.unit_of_work(SYSTEM) as session:
-        users = UserRepository(session, principal)
-        await users.lock_roles()
+        users = await _locked(session, principal)
         user = await _found(users, user_id)
         await _require_rights(users, Role(user.role))
         await _require_others(users, user, role=Role.USER, active=False)
+        await OneTimeRepository(session, principal).withdraw_made_by(user_id)
         await users.delete(user_id)
 
 
 async def make_password_reset(runtime: Runtime, principal: Principal, user_id: str) -> OneTimeToken:
     """A one-time link by which a user sets a new password. Raises UserNotFound or BeyondOwnRights."""
     async with runtime.database.unit_of_work(SYSTEM) as session:
-        users = UserRepository(session, principal)
+        users = await _locked(session, principal)
         user = await _found(users, user_id)
         await _require_rights(users, Role(user.role))
         return await _add_reset(session, principal, user_id, lifetime=_RESET_LIFETIME)
@@ -145,7 +147,7 @@ async def disable_totp(runtime: Runtime, principal: Principal, user_id: str) -> 
     Raises UserNotFound or BeyondOwnRights.
     """
     async with runtime.database.unit_of_work(SYSTEM) as session:
-        users = UserRepository(session, principal)
+        users = await _locked(session, principal)
         user = await _found(users, user_id)
         await _require_rights(users, Role(user.role))
         await AccountRepository(session).disable_totp(user_id)
@@ -162,7 +164,8 @@ async def invite(
         )
     link = OneTimeToken(security.new_token(), clock.now() + _INVITATION_LIFETIME)
     async with runtime.database.unit_of_work(SYSTEM) as session:
-        await _require_rights(UserRepository(session, principal), role)
+        users = await _locked(session, principal)
+        await _require_rights(users, role)
         if await AccountRepository(session).find_by_email(email) is not None:
             raise EmailTaken
         invitation = await OneTimeRepository(session, principal).add_invitation(
@@ -191,6 +194,13 @@ async def withdraw_invitation(runtime: Runtime, principal: Principal, invitation
             raise InvitationNotFound
 
 
+async def _locked(session: Transaction, principal: Principal) -> UserRepository:
+    """The users, of whom nobody's rights change until this transaction ends."""
+    users = UserRepository(session, principal)
+    await users.lock_roles()
+    return users
+
+
 async def _found(users: UserRepository, user_id: str) -> User:
     user = await users.find(user_id)
     if user is None:
@@ -211,6 +221,8 @@ async def _add_reset(
 async def _require_rights(users: UserRepository, *roles: Role) -> None:
     """Raise BeyondOwnRights unless the caller has, at this moment, all the rights of these roles."""
     principal = users.principal
+    if principal.collection_ids is not None:  # users are not restricted to collections as this key is
+        raise BeyondOwnRights
     own: Role | None = principal.role
     if principal.kind is PrincipalKind.USER:
         own = await users.actor_role()

@@ -37,6 +37,10 @@ class User(Base):
 
     __table_args__ = (Index("uq_users_email", text("lower(email)"), unique=True),)
 
+    @property
+    def totp_enabled(self) -> bool:
+        return self.totp_enabled_at is not None
+
 
 class ApiKey(Base):
     __tablename__ = "api_keys"
@@ -55,3 +59,8 @@ class ApiKey(Base):
     created_at: Mapped[CreatedAt]
     collection_ids: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     last_used_at: Mapped[datetime | None]
+
+    @property
+    def prefix(self) -> str:
+        """How the key begins."""
+        return f"ibid_{self.public_part}"

@@ -9,14 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 _RESERVE: Final = text("""
 INSERT INTO guesses AS g (subject, moments) VALUES (:subject, ARRAY[clock_timestamp()])
 ON CONFLICT (subject) DO UPDATE
-   SET moments = ARRAY(SELECT m FROM unnest(g.moments) AS m WHERE m > clock_timestamp() - :window ORDER BY m)
+   SET moments = ARRAY(SELECT m FROM unnest(g.moments) AS m WHERE m > clock_timestamp() - CAST(:window AS interval) ORDER BY m)
                  || excluded.moments
- WHERE (SELECT count(*) FROM unnest(g.moments) AS m WHERE m > clock_timestamp() - :window) < :limit
+ WHERE (SELECT count(*) FROM unnest(g.moments) AS m WHERE m > clock_timestamp() - CAST(:window AS interval)) < :limit
 RETURNING moments[array_upper(moments, 1)]
 """)
 _WAIT: Final = text("""
-SELECT extract(epoch FROM min(m) + :window - clock_timestamp())
-  FROM guesses, unnest(moments) AS m WHERE subject = :subject AND m > clock_timestamp() - :window
+SELECT extract(epoch FROM min(m) + CAST(:window AS interval) - clock_timestamp())
+  FROM guesses, unnest(moments) AS m WHERE subject = :subject AND m > clock_timestamp() - CAST(:window AS interval)
 """)
 _REFUND: Final = text(
     "UPDATE guesses SET moments = array_remove(moments, CAST(:moment AS timestamptz)) WHERE subject = :subject"
@@ -24,7 +24,7 @@ _REFUND: Final = text(
 _PURGE: Final = text("""
 DELETE FROM guesses WHERE subject IN (
   SELECT subject FROM guesses
-   WHERE NOT EXISTS (SELECT FROM unnest(moments) AS m WHERE m > clock_timestamp() - :window)
+   WHERE NOT EXISTS (SELECT FROM unnest(moments) AS m WHERE m > clock_timestamp() - CAST(:window AS interval))
      FOR UPDATE SKIP LOCKED)
 """)
 

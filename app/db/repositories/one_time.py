@@ -97,3 +97,12 @@ class OneTimeRepository(Repository):
             .returning(Invitation.id)
         )
         return deleted is not None
+
+    async def withdraw_made_by(self, user_id: str) -> None:
+        """Who is no admin any more leaves no open doors behind."""
+        await self.session.execute(
+            delete(Invitation).where(Invitation.invited_by == user_id, Invitation.accepted_at.is_(None))
+        )
+        await self.session.execute(
+            delete(PasswordReset).where(PasswordReset.created_by == user_id, PasswordReset.used_at.is_(None))
+        )
