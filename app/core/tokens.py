@@ -21,6 +21,8 @@ _AUDIENCE: Final = "ibid-api"
 _TYPE: Final = "access"
 _REQUIRED: Final = ("exp", "iat", "sub", "aud", "iss", "jti", "typ", "org", "sid")
 _MAX_CHARACTERS: Final = 2000
+_LEEWAY_SECONDS: Final = 5
+"""How far the clocks of two replicas may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ def _decode(token: str, key: bytes) -> Mapping[str, Any]:
         algorithms=[_ALGORITHM],
         audience=_AUDIENCE,
         issuer=_ISSUER,
+        leeway=_LEEWAY_SECONDS,
         options={"require": list(_REQUIRED), "strict_aud": True},
     )
 
