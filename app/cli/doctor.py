@@ -47,6 +47,7 @@ async def _checks() -> "list[Check]":
         ]
     checks += [
         diagnostics.ok("settings", "valid"),
+        diagnostics.secret_key(settings),
         diagnostics.data_directory(settings),
         await diagnostics.port(settings),
     ]

@@ -221,6 +221,10 @@ class InvitationRequired(Forbidden):
     """Signing up needs an invitation here (setting SIGNUP); ask an administrator for one."""
 
 
+class EmailRequired(Invalid):
+    """An e-mail address is needed to sign up without an invitation."""
+
+
 class EmailTaken(Conflict):
     """There is an account with this e-mail address already."""
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from app.core import security
-from app.core.errors import EmailTaken, InvalidOneTimeToken, InvitationRequired, SignupClosed
+from app.core.errors import EmailRequired, EmailTaken, InvalidOneTimeToken, InvitationRequired, SignupClosed
 from app.core.principal import SYSTEM, Role
 from app.db.engine import Transaction
 from app.db.models import User
@@ -28,47 +28,40 @@ class Applicant:
 async def sign_up(runtime: Runtime, applicant: Applicant, *, address: str) -> User:
     """Make the account: by invitation in the organization that invites, else as admin of a new one.
 
-    Raises SignupClosed, InvitationRequired, InvalidOneTimeToken, EmailTaken or TooManyAttempts.
+    Raises SignupClosed, EmailRequired, InvitationRequired, InvalidOneTimeToken, EmailTaken or TooManyAttempts.
     """
     if runtime.settings.signup == "closed":
         raise SignupClosed
     if applicant.invitation is None and runtime.settings.signup == "invitation":
         raise InvitationRequired
+    if applicant.invitation is None and applicant.email is None:
+        raise EmailRequired
     await guesses.at_signup(runtime.database, address=address)
     password_hash = await passwords.hashed(applicant.password)
     async with runtime.database.unit_of_work(SYSTEM) as session:
-        if applicant.invitation is None:
-            user = await _found_organization(session, applicant, password_hash)
-        else:
-            user = await _accept(session, applicant, applicant.invitation, password_hash)
+        organization_id, email, role = await _place(session, applicant)
+        user = await AccountRepository(session).add(
+            organization_id=organization_id,
+            email=email,
+            name=applicant.name,
+            password_hash=password_hash,
+            role=role,
+        )
         if user is None:
             raise EmailTaken
     return user
 
 
-async def _accept(session: Transaction, applicant: Applicant, token: str, password_hash: str) -> User | None:
-    """The address is the one that was invited, whatever the applicant says: it is what the admin vouched for."""
-    invitation = await one_time.accept_invitation(session, security.token_hash(token))
+async def _place(session: Transaction, applicant: Applicant) -> tuple[str, str, Role]:
+    """Organization, e-mail address and role of the new account: those of the invitation, or an organization of its own.
+
+    The address is the one that was invited, whatever the applicant says: it is what the admin vouched for.
+    """
+    if applicant.invitation is None:
+        email = applicant.email or ""
+        name = applicant.organization_name or applicant.name or email
+        return await IdentityRepository(session).add_organization(name), email, Role.ADMIN
+    invitation = await one_time.accept_invitation(session, security.token_hash(applicant.invitation))
     if invitation is None or applicant.email not in (None, invitation.email):
         raise InvalidOneTimeToken
-    return await AccountRepository(session).add(
-        organization_id=invitation.organization_id,
-        email=invitation.email,
-        name=applicant.name,
-        password_hash=password_hash,
-        role=Role(invitation.role),
-    )
-
-
-async def _found_organization(session: Transaction, applicant: Applicant, password_hash: str) -> User | None:
-    email = applicant.email or ""
-    organization_id = await IdentityRepository(session).add_organization(
-        applicant.organization_name or applicant.name or email
-    )
-    return await AccountRepository(session).add(
-        organization_id=organization_id,
-        email=email,
-        name=applicant.name,
-        password_hash=password_hash,
-        role=Role.ADMIN,
-    )
+    return invitation.organization_id, invitation.email, Role(invitation.role)
