@@ -20,6 +20,12 @@ class Scope(StrEnum):
 
 
 ALL_SCOPES: Final = frozenset(Scope)
+USER_SCOPES: Final = ALL_SCOPES - {Scope.MANAGE}
+
+
+def scopes_of(role: Role) -> frozenset[Scope]:
+    """What a user of this role may do."""
+    return USER_SCOPES if role is Role.USER else ALL_SCOPES
 
 
 class PrincipalKind(StrEnum):

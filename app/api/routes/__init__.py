@@ -2,7 +2,19 @@
 
 from typing import Final
 
-from app.api.routes import chat, collections, documents, health, ingest, search
+from app.api.routes import (
+    api_keys,
+    auth,
+    chat,
+    collections,
+    documents,
+    health,
+    ingest,
+    organizations,
+    search,
+    totp,
+    users,
+)
 
 ROUTERS: Final = (
     health.router,
@@ -11,4 +23,9 @@ ROUTERS: Final = (
     collections.router,
     search.router,
     chat.router,
+    auth.router,
+    totp.router,
+    users.router,
+    organizations.router,
+    api_keys.router,
 )

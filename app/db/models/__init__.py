@@ -1,5 +1,6 @@
 """The tables. Alembic owns their creation; a test compares these classes with the migrated database."""
 
+from app.db.models.accounts import Guesses, Invitation, Login, PasswordReset, RecoveryCode, RefreshToken
 from app.db.models.base import Base
 from app.db.models.conversations import Message, MessageStatus, Session
 from app.db.models.documents import (
@@ -22,12 +23,18 @@ __all__ = [
     "CollectionUser",
     "Document",
     "DocumentStatus",
+    "Guesses",
     "IndexState",
+    "Invitation",
     "LexemeStatistic",
+    "Login",
     "Message",
     "MessageStatus",
     "Organization",
     "Page",
+    "PasswordReset",
+    "RecoveryCode",
+    "RefreshToken",
     "Session",
     "User",
 ]
