@@ -293,6 +293,8 @@ class DefaultCollection(Conflict):
 
 class PersonalCollection(Conflict):
     """A personal collection is its owner's alone: it has no access list and can't be opened."""
+
+
 class InvitationNotFound(NotFound):
     """There is no such invitation."""
 

@@ -10,6 +10,7 @@ import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from app.db.models import Base
 from app.db.repositories.base import Repository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
-from app.db.repositories.conversations import ConversationRepository
+from app.db.repositories.conversations import ConversationRepository, NewTurn
 from app.db.repositories.documents import DocumentRepository, NewChunk
 from app.db.repositories.identity import IdentityRepository
 from app.db.repositories.visibility import VisibilityRepository
@@ -184,20 +185,17 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: DocumentRepository(s, v.principal).chunks(v.document_id, limit=9, offset=0)
     ],
     "DocumentRepository.delete": [lambda s, v: DocumentRepository(s, v.principal).delete(v.document_id)],
-    "ConversationRepository.open_session": [
-        lambda s, v: ConversationRepository(s, v.principal).open_session("sess_1", title="t"),
-        lambda s, v: ConversationRepository(s, v.principal).open_session("sess_new", title="t"),
+    "ConversationRepository.open_turn": [
+        lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_1", "a"), history=9),
+        lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_new", "b"), history=9),
     ],
-    "ConversationRepository.recent": [
-        lambda s, v: ConversationRepository(s, v.principal).recent("sess_1", limit=9)
-    ],
-    "ConversationRepository.add_turn": [
-        lambda s, v: ConversationRepository(s, v.principal).add_turn(
-            "sess_1", user_message_id="msg_a", answer_id="msg_b", question="q", model="m"
+    "ConversationRepository.interrupt_dead_answer": [
+        lambda s, v: ConversationRepository(s, v.principal).interrupt_dead_answer(
+            "sess_1", before=datetime(2100, 1, 1, tzinfo=UTC)
         )
     ],
     "ConversationRepository.finish_answer": [
-        lambda s, v: ConversationRepository(s, v.principal).finish_answer(v.answer_id, {"content": "changed"})
+        lambda s, v: ConversationRepository(s, v.principal).finish_answer(v.answer_id, FINISHED)
     ],
     "ConversationRepository.find_session": [
         lambda s, v: ConversationRepository(s, v.principal).find_session("sess_1")
@@ -206,6 +204,22 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: ConversationRepository(s, v.principal).messages("sess_1", limit=9, offset=0)
     ],
 }
+FINISHED: dict[str, Any] = {
+    "content": "changed",
+    "status": "complete",
+    "sources": [],
+    "usage": {},
+    "model": "m",
+    "refused": False,
+    "finish_reason": "stop",
+    "latency_ms": 1,
+}
+
+
+def new_turn(session_id: str, name: str) -> NewTurn:
+    return NewTurn(session_id, "canary", f"msg_{name}_question", "canary", f"msg_{name}_answer", "m")
+
+
 _READABLE = text("""
 SELECT relname FROM pg_class
  WHERE relname = ANY(:tables) AND relnamespace = CAST(current_schema() AS regnamespace)
@@ -250,11 +264,8 @@ async def new_victim(database: Database) -> Victim:
         first = NewChunk(ordinal=0, page=1, start=0, end=6, text="canary", embedding=VECTOR)
         await documents.add_chunks("doc_1", [first], language="english", embedding_model="m")
         conversations = ConversationRepository(session, principal)
-        assert await conversations.open_session("sess_1", title="canary")
-        await conversations.add_turn(
-            "sess_1", user_message_id="msg_1", answer_id="msg_2", question="canary", model="m"
-        )
-    return Victim(principal, collection_id, "doc_1", "msg_2", other.id)
+        assert await conversations.open_turn(new_turn("sess_1", "first"), history=0) == []
+    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id)
 
 
 async def snapshot(session: AsyncSession) -> dict[str, list[str]]:
