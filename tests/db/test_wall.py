@@ -186,7 +186,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "DocumentRepository.delete": [lambda s, v: DocumentRepository(s, v.principal).delete(v.document_id)],
     "ConversationRepository.open_turn": [
-        lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_1", "a"), history=9),
+        lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_2", "a"), history=9),
         lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_new", "b"), history=9),
     ],
     "ConversationRepository.interrupt_dead_answer": [
@@ -265,6 +265,8 @@ async def new_victim(database: Database) -> Victim:
         await documents.add_chunks("doc_1", [first], language="english", embedding_model="m")
         conversations = ConversationRepository(session, principal)
         assert await conversations.open_turn(new_turn("sess_1", "first"), history=0) == []
+        assert await conversations.open_turn(new_turn("sess_2", "second"), history=0) == []
+        await conversations.finish_answer("msg_second_answer", FINISHED)
     return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id)
 
 
