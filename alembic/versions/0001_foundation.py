@@ -188,7 +188,8 @@ CREATE TABLE messages (
     FOREIGN KEY (organization_id, session_id) REFERENCES sessions (organization_id, id) ON DELETE CASCADE
 );
 CREATE INDEX ix_messages_session ON messages (organization_id, session_id, position);
-CREATE INDEX ix_messages_streaming ON messages (updated_at) WHERE status = 'streaming';
+-- One answer at a time: a second turn of a session that is being answered fails on this.
+CREATE UNIQUE INDEX uq_messages_streaming ON messages (organization_id, session_id) WHERE status = 'streaming';
 
 DO $$
 DECLARE wanted text;

@@ -31,7 +31,7 @@ def ask(
     """Answer a question from the documents, with citations."""
     settings = terminal.start()
     request = _request(question, session, top_k)
-    terminal.run(_ask(settings, request, as_json=as_json))
+    terminal.run(lambda: _ask(settings, request, as_json=as_json))
 
 
 def _request(message: str, session: str | None, top_k: int | None) -> "ChatRequest":

@@ -1,7 +1,6 @@
 """`ibid doctor`: what works, what does not, and what to do about it."""
 
-import sys
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -23,8 +22,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
     """Check everything that the service needs, and say what to do where something is wrong."""
-    with terminal.notes().status("Checking …") if sys.stderr.isatty() else nullcontext():
-        checks = terminal.run(_checks())
+    checks = terminal.run(_checks)
     failed = any(check.status == "fail" for check in checks)
     if as_json:
         terminal.print_json({"ok": not failed, "checks": [_as_json(check) for check in checks]})
@@ -35,6 +33,11 @@ def doctor(
 
 
 async def _checks() -> "list[Check]":
+    with terminal.status("Checking …"):
+        return await _examine()
+
+
+async def _examine() -> "list[Check]":
     from app.services import diagnostics
 
     checks = [diagnostics.python_version()]
@@ -65,9 +68,9 @@ async def _models(
     from app.rag.errors import RagError
     from app.services import diagnostics
 
-    client = await stack.enter_async_context(main._http_client(settings))
+    client = await stack.enter_async_context(main.http_client(settings))
     try:
-        model = main._embedding_model(settings, client)
+        model = main.embedding_model(settings, client)
     except RagError as error:
         checks.append(
             diagnostics.fail("embedding model", str(error), "Correct EMBEDDING_MODEL and the provider.")
@@ -75,7 +78,7 @@ async def _models(
         return None
     stack.push_async_callback(model.aclose)
     embeds = await diagnostics.embedding(model)
-    chat_model = None if settings.answers_extractively else main._chat_model(settings, client)
+    chat_model = None if settings.answers_extractively else main.chat_model(settings, client)
     checks += [embeds, await diagnostics.chat(chat_model, settings)]
     return model if embeds.status == "ok" else None
 
@@ -85,8 +88,9 @@ async def _database(settings: "Settings", model: "EmbeddingModel | None", checks
 
     try:
         async with terminal.open_database(settings, migrate=False) as database:
-            async for check in diagnostics.database(database, settings, model):
-                checks.append(check)
+            with terminal.database_problems():
+                async for check in diagnostics.database(database, settings, model):
+                    checks.append(check)
     except terminal.CommandFailed as error:
         checks.append(diagnostics.fail("database", error.reason, error.next_step))
     except (StartupError, AppError) as error:
@@ -105,7 +109,7 @@ def _as_json(check: "Check") -> dict[str, str | None]:
 def _table(checks: "list[Check]") -> Table:
     table = Table()
     for name in ("check", "result", "found", "what to do"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for check in checks:
         table.add_row(
             check.name,

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +13,7 @@ from app.cli import terminal
 
 if TYPE_CHECKING:  # they take time, which `ibid --help` need not wait for
     from app.cli.batch import Destination
-    from app.cli.tally import Tally
+    from app.cli.tally import Result, Tally
     from app.core.config import Settings
     from app.services.folders import Found
 
@@ -48,7 +50,7 @@ def ingest(
     if dry_run:
         _read_only(settings, found, tally)
     elif found.files:
-        terminal.run(_ingest(settings, found, tally, destination, concurrency))
+        terminal.run(lambda: _ingest(settings, found, tally, destination, concurrency))
     for line in tally.remarks():
         terminal.notes().print(terminal.printable(line))
     if as_json:
@@ -112,24 +114,35 @@ def _read_only(settings: "Settings", found: "Found", tally: "Tally") -> None:
 async def _ingest(
     settings: "Settings", found: "Found", tally: "Tally", destination: "Destination", concurrency: int
 ) -> None:
-    from app.cli import batch, progress
-    from app.cli.tally import Result
-    from app.services import folders
+    from app.cli import batch
+    from app.services import folders, maintenance
 
     entries = folders.read(found.files, max_bytes=settings.ingest_max_text_bytes)
+    total_bytes = sum(file.size_bytes for file in found.files)
     async with terminal.open_service(settings, set_up=True) as service:
         service.runtime.require_matching_index()
-        started = time.monotonic()
-        with progress.showing(sum(file.size_bytes for file in found.files)) as advance:
-
-            def report(result: Result) -> None:
-                tally.add(result)
-                tally.seconds = time.monotonic() - started
-                advance(result.size_bytes)
-
-            try:
+        try:
+            with _reporting(tally, total_bytes) as report:
                 await batch.ingest(service, entries, report, destination=destination, concurrency=concurrency)
-            except asyncio.CancelledError:  # Ctrl-C: the summary of what is done follows
-                tally.interrupted = True
-            except batch.IngestionStopped as stopped:
-                tally.stopped_by = stopped.reason
+            with terminal.status("Bringing the index up to date …"):
+                await maintenance.run_once(service.runtime)
+        except asyncio.CancelledError:  # Ctrl-C: the summary of what is done follows
+            tally.interrupted = True
+        except batch.IngestionStopped as stopped:
+            tally.stopped_by = stopped.reason
+
+
+@contextmanager
+def _reporting(tally: "Tally", total_bytes: int) -> Iterator[Callable[["Result"], None]]:
+    """Count each result, and show how far it is."""
+    from app.cli import progress
+
+    started = time.monotonic()
+    with progress.showing(total_bytes) as advance:
+
+        def report(result: "Result") -> None:
+            tally.add(result)
+            tally.seconds = time.monotonic() - started
+            advance(result.size_bytes)
+
+        yield report

@@ -1,6 +1,6 @@
 """`ibid search`: the passages nearest to a question, without a model's answer."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
@@ -11,6 +11,9 @@ if TYPE_CHECKING:  # they take seconds, which `ibid --help` need not wait for
     from app.api.schemas.search import SearchRequest
     from app.core.config import Settings
     from app.core.retrieval import Hit
+
+_SNIPPET_WIDTH: Final = 36
+"""What it keeps on a narrow terminal; title and source are wrapped instead."""
 
 
 def search(
@@ -25,7 +28,7 @@ def search(
     """Show the passages nearest to a question, best first."""
     settings = terminal.start()
     request = _request(query, top_k)
-    hits = terminal.run(_search(settings, request))
+    hits = terminal.run(lambda: _search(settings, request))
     if as_json:
         _print_object(hits)
     elif hits:
@@ -69,14 +72,14 @@ def _table(hits: "list[Hit]") -> Table:
     table = Table()
     table.add_column("rank", justify="right")
     table.add_column("score", justify="right")
-    table.add_column("title", ratio=2)
-    table.add_column("source", ratio=2, overflow="fold")
-    table.add_column("snippet", ratio=5)
+    table.add_column("title")
+    table.add_column("source", overflow="fold")
+    table.add_column("snippet", min_width=_SNIPPET_WIDTH)
     for rank, hit in enumerate(hits, start=1):
         table.add_row(
             str(rank),
             f"{hit.score:.3f}",
-            terminal.one_line(hit.title, limit=80),
+            terminal.one_line(hit.title, limit=50),
             terminal.one_line(hit.source or "", limit=120),
             terminal.one_line(hit.text, limit=160),
         )

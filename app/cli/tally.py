@@ -11,8 +11,9 @@ from rich.table import Table
 from app.cli import terminal
 from app.core.errors import AppError
 
-_MOST_LINES: Final = 50
-"""Of one kind; the rest is counted, and all of them are in `--json`."""
+_MOST_SKIPPED: Final = 20
+_MOST_FAILED: Final = 100
+"""Lines; the rest is counted, and all of them are in `--json`."""
 
 
 class Outcome(StrEnum):
@@ -123,7 +124,7 @@ class Tally:
         """A line for each document that was skipped or failed, with the reason; then what else should be known."""
         skipped = [f"skipped {r.source}: {r.reason}" for r in self.remarkable if r.error is None]
         failed = [f"failed {r.source}: {terminal.sentence(r.error)}" for r in self.remarkable if r.error]
-        lines = [*_bounded(skipped), *_bounded(failed)]
+        lines = [*_bounded(skipped, _MOST_SKIPPED), *_bounded(failed, _MOST_FAILED)]
         if self.guessed:
             guesses = ", ".join(f"{count:,} as {name}" for name, count in sorted(self.guessed.items()))
             lines.append(
@@ -138,7 +139,7 @@ class Tally:
         return lines
 
 
-def _bounded(lines: Sequence[str]) -> list[str]:
-    if len(lines) <= _MOST_LINES:
+def _bounded(lines: Sequence[str], most: int) -> list[str]:
+    if len(lines) <= most:
         return list(lines)
-    return [*lines[:_MOST_LINES], f"… and {len(lines) - _MOST_LINES:,} more; --json lists all of them"]
+    return [*lines[:most], f"… and {len(lines) - most:,} more; --json lists all of them"]

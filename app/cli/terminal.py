@@ -4,13 +4,20 @@ Results go to standard output; progress, notes, logs and errors go to standard e
 """
 
 import asyncio
+import importlib
 import io
 import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -117,35 +124,50 @@ def start(*, log_level: Literal["warning", "error"] = "warning") -> "Settings":
     return settings
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def status(doing: str) -> AbstractContextManager[object]:
+    """Say what is being waited for, to somebody who watches."""
+    return notes().status(doing) if sys.stderr.isatty() else nullcontext()
+
+
+def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """The result of the work; Ctrl-C ends it in good order, with exit code 130."""
     try:
-        return asyncio.run(work)
+        with status("Starting …"):
+            importlib.import_module("app.main")  # before the event loop, in which Ctrl-C would have to wait
+        return asyncio.run(work())
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
 
 
+@contextmanager
+def database_problems() -> Iterator[None]:
+    """A database that can't be used is a sentence with what to do. Raises CommandFailed."""
+    from app.services import diagnostics
+
+    try:
+        yield
+    except (CommandFailed, errors.AppError):
+        raise
+    except Exception as error:
+        problem = diagnostics.connection_problem(error)
+        if problem is None:
+            raise
+        raise CommandFailed(*problem) from error
+
+
 @asynccontextmanager
 async def open_database(settings: "Settings", *, migrate: bool | None = None) -> AsyncIterator["Database"]:
-    """As `app.main.open_database`, but a database that can't be used is a sentence with what to do.
-
-    Raises CommandFailed and StartupError.
-    """
+    """As `app.main.open_database`; raises CommandFailed and StartupError."""
     from app import main
     from app.services import diagnostics
 
     if problem := diagnostics.url_problem(settings):
         raise CommandFailed(*problem)
-    opened = main.open_database(settings, migrate=migrate)
     async with AsyncExitStack() as stack:
-        try:
-            database = await stack.enter_async_context(opened)
-        except Exception as error:
-            problem = diagnostics.connection_problem(error)
-            if problem is None:
-                raise
-            raise CommandFailed(*problem) from error
+        # The embedded server's own errors speak of the data directory, not of DB_URL.
+        with database_problems() if settings.db_url else nullcontext():
+            database = await stack.enter_async_context(main.open_database(settings, migrate=migrate))
         yield database
 
 
@@ -155,19 +177,26 @@ async def open_service(settings: "Settings", *, set_up: bool = False) -> AsyncIt
 
     Raises CommandFailed and StartupError.
     """
-    async with AsyncExitStack() as stack:
-        with notes().status("Starting …") if sys.stderr.isatty() else nullcontext():
-            from app.cli import welcome
-            from app.main import open_runtime
-            from app.services import first_run
+    from app.main import open_runtime
 
+    async with AsyncExitStack() as stack:
+        with status("Starting …"):
             database = await stack.enter_async_context(open_database(settings))
-            await _require_schema(settings, database)
-            if set_up and (credentials := await first_run.prepare(database, settings)):
-                print(welcome.first_credentials(credentials), file=sys.stderr)
-            principal = await _operator(database)
+            with database_problems():
+                await _require_schema(settings, database)
+                if set_up:
+                    await _set_up(settings, database)
+                principal = await _operator(database)
             runtime = await stack.enter_async_context(open_runtime(settings, database))
         yield Service(runtime, principal)
+
+
+async def _set_up(settings: "Settings", database: "Database") -> None:
+    from app.cli import welcome
+    from app.services import first_run
+
+    if credentials := await first_run.prepare(database, settings):
+        print(welcome.first_credentials(credentials), file=sys.stderr)
 
 
 async def _require_schema(settings: "Settings", database: "Database") -> None:

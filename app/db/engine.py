@@ -55,12 +55,26 @@ class Database:
         Raises DatabaseUnavailable when the database can't be reached, StorageFull when its disk is full.
         """
         role = "ibid_system" if principal.kind is PrincipalKind.SYSTEM else "ibid_app"
+        settings = {"role": role, "organization_id": principal.organization_id or ""}
         with translated_errors():
-            async with self._sessions.begin() as session:
-                await session.execute(
-                    _ENTER, {"role": role, "organization_id": principal.organization_id or ""}
-                )
+            session = await self._begin(settings)
+            async with session:
                 yield session
+                await session.commit()
+
+    async def _begin(self, settings: Mapping[str, str]) -> AsyncSession:
+        """A session in a transaction. A connection that broke while idle is replaced, which spares a ping for each use."""
+        for last_try in (False, True):
+            session = self._sessions()
+            try:
+                await session.execute(_ENTER, settings)
+                return session
+            except BaseException as error:
+                await session.close()
+                lost = isinstance(error, DBAPIError) and error.connection_invalidated
+                if last_try or not lost:
+                    raise
+        raise AssertionError("the second try returns or raises")
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -135,7 +149,6 @@ def create_database(
         pool_size=pool_size,
         max_overflow=overflow,
         pool_timeout=connect_timeout_seconds,
-        pool_pre_ping=True,
         pool_recycle=1800,
         hide_parameters=True,  # errors are logged, and parameters are people's texts
     )

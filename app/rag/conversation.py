@@ -12,17 +12,16 @@ _MAX_REWRITTEN_CHARACTERS: Final = 1000
 _SELF_CONTAINED_WORDS: Final = 6
 _WORD: Final = re.compile(r"\w+")
 _LATIN: Final = re.compile(r"[A-Za-z\u00c0-\u024f]")
-_FOLLOW_UP_WORDS: Final = frozenset(
-    # English
-    "it its they them their he him his she her this that these those there then one ones same other others also and but"
-    " so else both former latter above previous again more another such"
-    # Malay and Indonesian
-    " ia dia beliau mereka itu ini tersebut nya situ sana sini begitu tadi juga dan tapi tetapi lagi pula lain lagi"
-    # Spanish, Portuguese, French, German, Dutch, Italian
-    " él ella ellos ellas eso esa ese esto esta este estos estas y pero también ele ela eles elas isso isto esse essa e"
-    " il elle ils elles ce cet cette ces ça cela celui celle et mais aussi y en er es sie ihr ihm ihn dies diese dieser"
-    " dieses und aber auch davon dazu hij zij ze hun dit deze die en maar ook esso essa essi questo questa quello".split()
+_POINTING_BACK: Final = frozenset(
+    # English; not `that`, which mostly begins a clause of the same question
+    "it its they them their theirs he him his she her hers this these those"
+    # Malay and Indonesian; not `itu`, as in "Apa itu X?"
+    " ia dia beliau mereka tersebut begitu tadi"
+    # Spanish, Portuguese, French, German, Dutch, Italian: only words that are no article or verb in another of them
+    " él ella ellos ellas eso esto aquello ele ela eles elas isso isto elle ils elles cela ça ceci celui celle er sie ihn"
+    " ihm ihr ihnen hij zij ze hun esso essi".split()
 )
+_GOING_ON: Final = frozenset("and but so or also then dan tapi tetapi lalu y pero et mais und aber e ma en maar".split())
 
 
 def within_budget(history: Sequence[Turn], max_tokens: int) -> list[Turn]:
@@ -46,8 +45,10 @@ def leans_on_history(question: str) -> bool:
     if not letters or sum(1 for letter in letters if _LATIN.match(letter)) < 0.9 * len(letters):
         return True
     words = _WORD.findall(question.lower())
-    return len(words) < _SELF_CONTAINED_WORDS or any(
-        word in _FOLLOW_UP_WORDS or word.endswith("nya") for word in words
+    return (
+        len(words) < _SELF_CONTAINED_WORDS
+        or words[0] in _GOING_ON
+        or any(word in _POINTING_BACK or word.endswith("nya") for word in words)
     )
 
 

@@ -43,3 +43,12 @@ class EmbeddingTimeout(EmbeddingUnavailable):
 
 class UnexpectedEmbedding(EmbeddingUnavailable):
     """The embedding provider answered, but not with the vectors that were asked for."""
+
+
+class ChatRefused(RagError):
+    """The chat provider answered with an error."""
+
+    def __init__(self, *, status: int, retry_after_seconds: float | None) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds

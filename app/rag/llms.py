@@ -1,6 +1,6 @@
 """Chat models: from settings to a LlamaIndex LLM, one answer from it, and its failures as errors of ours.
 
-The adapter's own retries are off: a retry here happens only before the first token, waits no longer than the limit,
+A retry happens only before the first token, waits no longer than the limit,
 and honours Retry-After. Whatever a provider sends, `generate` ends with a `Completion` or raises.
 """
 
@@ -8,14 +8,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpx
-import openai
 import structlog
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
-from llama_index.core.llms import LLM
-from llama_index.llms.openai_like import OpenAILike
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
 from app.core.errors import (
     AppError,
@@ -24,13 +21,15 @@ from app.core.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from app.rag.errors import ChatRefused
+from app.rag.openai_chat import OpenAIChat
 
 log = structlog.get_logger(__name__)
 
 _BACKOFF_SECONDS: Final = 0.5
 _OVERLOADED: Final = frozenset({408, 409, 429, 503, 529})
 _MALFORMED: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError)
-"""What the adapter raises over an answer that is no chat completion: it reads fields that are not there."""
+"""What reading an answer raises that is no chat completion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class Completion:
 class ChatModel:
     """A LlamaIndex LLM with the limits that every call to it keeps."""
 
-    def __init__(self, llm: LLM, config: ChatModelConfig) -> None:
+    def __init__(self, llm: OpenAIChat, config: ChatModelConfig) -> None:
         self.llm = llm
         self.config = config
 
@@ -93,7 +92,7 @@ class ChatModel:
                                 started = True
                                 yield piece
                         return
-                    except (openai.APIError, httpx.HTTPError, *_MALFORMED) as error:
+                    except (ChatRefused, httpx.HTTPError, *_MALFORMED) as error:
                         if started:
                             raise ProviderStreamInterrupted from error
                         failure = _translate(error)
@@ -111,25 +110,25 @@ class ChatModel:
         self, messages: list[ChatMessage], options: dict[str, Any]
     ) -> AsyncGenerator[str | Completion, None]:
         response = await self.llm.achat(messages, **options)
-        choice = response.raw.choices[0]  # type: ignore[union-attr]  # the adapter's raw is the provider's own object
         yield response.message.content or ""
-        yield _completion(response, choice.finish_reason or "stop")
+        answer = cast("dict[str, Any]", response.raw)
+        yield _completion(answer, answer["choices"][0].get("finish_reason") or "stop")
 
     async def _stream(
         self, messages: list[ChatMessage], options: dict[str, Any]
     ) -> AsyncGenerator[str | Completion, None]:
         finish_reason: str | None = None
-        last: ChatResponse | None = None
-        responses = await self.llm.astream_chat(messages, stream_options={"include_usage": True}, **options)
-        async with aclosing(responses):
-            async for last in responses:
-                if last.raw.choices:  # type: ignore[union-attr]
-                    finish_reason = last.raw.choices[0].finish_reason or finish_reason  # type: ignore[union-attr]
-                if last.delta:
-                    yield last.delta
-        if last is None or finish_reason is None:
+        event: dict[str, Any] = {}
+        async with aclosing(await self.llm.astream_chat(messages, **options)) as responses:
+            async for response in responses:
+                event = cast("dict[str, Any]", response.raw)
+                if event["choices"]:
+                    finish_reason = event["choices"][0].get("finish_reason") or finish_reason
+                if response.delta:
+                    yield response.delta
+        if finish_reason is None:
             raise ValueError("the stream ended without a finish reason")
-        yield _completion(last, finish_reason)
+        yield _completion(event, finish_reason)
 
     async def _wait_before_retry(self, failure: AppError, retries_left: int) -> None:
         """Sleep until the next attempt, or raise the failure when there is none or the wait would be too long."""
@@ -146,40 +145,33 @@ class ChatModel:
 
 def build(config: ChatModelConfig, http_client: httpx.AsyncClient) -> ChatModel:
     """A chat model of OpenAI or any compatible server, over the process's one HTTP client."""
-    llm = OpenAILike(
+    llm = OpenAIChat(
         model=config.model,
+        context_tokens=config.context_tokens,
+        base_url=config.base_url,
         api_key=config.api_key,
-        api_base=config.base_url,
-        context_window=config.context_tokens,
-        is_chat_model=True,
-        max_retries=0,
-        timeout=config.first_token_timeout,
-        async_http_client=http_client,
+        client=http_client,
     )
     return ChatModel(llm, config)
 
 
-def _completion(response: ChatResponse, finish_reason: str) -> Completion:
-    usage = getattr(response.raw, "usage", None)
-    return Completion(
-        finish_reason, getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
-    )
+def _completion(answer: dict[str, Any], finish_reason: str) -> Completion:
+    usage = answer.get("usage") or {}
+    return Completion(finish_reason, usage.get("prompt_tokens"), usage.get("completion_tokens"))
 
 
 def _translate(error: Exception) -> AppError:
     """A failure before the first token, as an error with a status; never with the provider's text in it."""
     match error:
-        case openai.APITimeoutError() | httpx.TimeoutException():
+        case httpx.TimeoutException():
             failure: AppError = ProviderTimeout()
-        case openai.APIStatusError(status_code=status) if status in _OVERLOADED:
+        case ChatRefused(status=status) if status in _OVERLOADED or httpx.codes.is_server_error(status):
             failure = ProviderUnavailable(
-                details={"provider_status": status}, retry_after_seconds=_retry_after(error.response)
+                details={"provider_status": status}, retry_after_seconds=error.retry_after_seconds
             )
-        case openai.APIStatusError(status_code=status) if status >= 500:
-            failure = ProviderUnavailable(details={"provider_status": status})
-        case openai.APIStatusError(status_code=status):
+        case ChatRefused(status=status):
             failure = ProviderError(_REFUSALS.get(status), details={"provider_status": status})
-        case openai.APIConnectionError() | httpx.HTTPError():
+        case httpx.HTTPError():
             failure = ProviderUnavailable()
         case _:
             failure = ProviderError("The model provider sent an answer that is no chat completion.")
@@ -193,10 +185,3 @@ _REFUSALS: Final = {
     403: "The model provider does not let this API key use the model; check OPENAI_API_KEY and CHAT_MODEL.",
     404: "The model provider does not know the model; check CHAT_MODEL and OPENAI_BASE_URL.",
 }
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    try:
-        return max(0.0, float(response.headers["retry-after"]))
-    except (KeyError, ValueError):
-        return None

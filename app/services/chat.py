@@ -22,7 +22,7 @@ from app.core.retrieval import EVERYTHING, Hit, SearchFilter
 from app.core.text import clean
 from app.db.engine import Transaction
 from app.db.models import Message, MessageStatus
-from app.db.repositories.conversations import ConversationRepository
+from app.db.repositories.conversations import ConversationRepository, NewTurn, StoredTurn
 from app.rag import conversation, extractive, prices
 from app.rag.citations import CitationFilter
 from app.rag.llms import ChatModel, Completion, Turn
@@ -229,29 +229,38 @@ async def _open(runtime: Runtime, principal: Principal, question: Question) -> t
         model=runtime.model_name,
         started=time.monotonic(),
     )
-    async with runtime.database.unit_of_work(principal) as session:
-        conversations = ConversationRepository(session, principal)
-        title = " ".join(question.message.split())[:_TITLE_CHARACTERS]
-        if not await conversations.open_session(draft.session_id, title=title):
-            raise SessionNotFound
-        stored = await conversations.recent(draft.session_id, limit=max(settings.max_history_messages, 1))
-        longest_turn = timedelta(seconds=settings.longest_turn_seconds)
-        if any(
-            m.status == MessageStatus.STREAMING and m.updated_at > clock.now() - longest_turn for m in stored
-        ):
-            raise SessionBusy(retry_after_seconds=1)
-        await conversations.add_turn(
-            draft.session_id,
-            user_message_id=ids.new(ids.Prefix.MESSAGE),
-            answer_id=draft.message_id,
-            question=question.message,
-            model=draft.model,
-        )
-    history = [Turn(m.role, m.content) for m in stored if m.status == MessageStatus.COMPLETE and m.content]
+    turn = NewTurn(
+        session_id=draft.session_id,
+        title=" ".join(question.message.split())[:_TITLE_CHARACTERS],
+        question_id=ids.new(ids.Prefix.MESSAGE),
+        question=question.message,
+        answer_id=draft.message_id,
+        model=draft.model,
+    )
+    try:
+        stored = await _store_turn(runtime, principal, turn)
+    except SessionBusy:
+        async with runtime.database.unit_of_work(principal) as session:
+            dead = clock.now() - timedelta(seconds=settings.longest_turn_seconds)
+            await ConversationRepository(session, principal).interrupt_dead_answer(
+                turn.session_id, before=dead
+            )
+        stored = await _store_turn(runtime, principal, turn)
+    history = [Turn(message.role, message.content) for message in stored]
     if question.history is not None:
         history = list(question.history)
     history = history[-settings.max_history_messages :] if settings.max_history_messages else []
     return draft, conversation.within_budget(history, settings.max_history_tokens)
+
+
+async def _store_turn(runtime: Runtime, principal: Principal, turn: NewTurn) -> list[StoredTurn]:
+    async with runtime.database.unit_of_work(principal) as session:
+        stored = await ConversationRepository(session, principal).open_turn(
+            turn, history=runtime.settings.max_history_messages
+        )
+        if stored is None:
+            raise SessionNotFound
+        return stored
 
 
 async def _answer(

@@ -300,7 +300,9 @@ async def test_a_cut_in_mid_stream_is_an_error_event_and_the_partial_answer_is_k
     assert events[-1]["error"]["code"] == "provider_stream_interrupted"
     assert "done" not in [e["type"] for e in events]
     received = "".join(e["delta"] for e in events if e["type"] == "delta")
-    assert received == "".join(("One", " two", " three")[:cut_after])
+    # What arrived together with the cut may be lost with the connection.
+    assert "".join(("One", " two", " three")[:cut_after]).startswith(received)
+    assert received
     kept = (await stored(provider_client, events[0]["session_id"]))[-1]
     assert (kept["status"], kept["content"]) == ("interrupted", received)
     assert kept["finish_reason"] == "provider_stream_interrupted"

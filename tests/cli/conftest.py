@@ -103,7 +103,7 @@ class Library:
     first: Ran
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def library(
     make_database: MakeDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Library]:

@@ -100,10 +100,10 @@ def test_a_refusal_is_said_and_is_no_failure(library: Library, run_here: RunHere
     assert ran.code == 0
 
 
-async def test_ask_as_json_is_the_answer_object_of_the_api(library: Library) -> None:
-    arguments = ("ask", "How many days of paid leave are there?", "--session", "sess_mine", "--json")
+def test_ask_as_json_is_the_answer_object_of_the_api(library: Library, run_here: RunHere) -> None:
+    question = "How many days of paid leave are there?"
 
-    ran = await run_ibid(*arguments, env=library.env, cwd=library.folder)
+    ran = run_here("ask", question, "--session", "sess_mine", "--json", **library.env)
 
     answer = ChatResponse.model_validate_json(ran.out, strict=True)
     assert answer.session_id == "sess_mine"
@@ -124,7 +124,7 @@ async def test_ask_streams_the_answer_of_the_model(
         MIN_RELEVANCE="0",
     )
     assert (await run_ibid("ingest", "a.txt", env=env, cwd=tmp_path)).code == 0
-    provider.default = Reply(pieces=("Five", " \x1b[31myears", " [1]"), pause_seconds=1)
+    provider.default = Reply(pieces=("Five", " \x1b[31myears", " [1]"), pause_seconds=0.3)
 
     process = await start_ibid("ask", "How long is the warranty?", env=env, cwd=tmp_path)
     assert process.stdout is not None

@@ -4,20 +4,24 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 
 from app import main
 from app.core.config import Settings
+from app.db import upkeep
+from app.db.engine import Database
+from app.db.repositories import diagnostics as questions
 from app.services import diagnostics
 from app.services.diagnostics import Status
-from tests.cli.conftest import Library, RunHere, run_ibid
+from tests.cli.conftest import Library, RunHere
 from tests.fixtures.postgres import open_database
 from tests.fixtures.provider import Reply, ScriptedProvider
 from tests.fixtures.service import Service, make_settings
 
 
-async def test_all_is_well(library: Library) -> None:
-    ran = await run_ibid("doctor", "--json", env=library.env, cwd=library.folder)
+def test_all_is_well(library: Library, run_here: RunHere) -> None:
+    ran = run_here("doctor", "--json", **library.env)
 
     assert ran.code == 0, ran.out
     assert ran.json["ok"] is True
@@ -68,14 +72,39 @@ async def test_an_index_of_another_model_fails(library: Library) -> None:
     await database.close()
 
 
+async def test_a_login_role_that_may_not_work_as_ours_fails(database_url: str) -> None:
+    admin = await asyncpg.connect(database_url)
+    await admin.execute("DROP ROLE IF EXISTS outsider")
+    await admin.execute("CREATE ROLE outsider LOGIN")
+    await admin.execute("GRANT SELECT ON alembic_version TO outsider")
+    database = open_database(database_url.replace("postgres:@", "outsider:@"))
+
+    checks = [check async for check in diagnostics.database(database, make_settings(), None)]
+
+    assert [check.name for check in checks if check.status is Status.FAIL] == ["role ibid_app"]
+    assert "GRANT ibid_app TO" in (checks[-1].next_step or "")
+    await database.close()
+    await admin.execute("DROP OWNED BY outsider; DROP ROLE outsider")
+    await admin.close()
+
+
+async def test_the_vector_index_is_seen_once_it_is_built(database: Database) -> None:
+    model = "o'model:v1"
+    before = await questions.has_vector_index(database, model)
+    await upkeep.ensure_vector_index(database, embedding_model=model, dimension=8, from_rows=-2)
+
+    assert (before, await questions.has_vector_index(database, model)) == (False, True)
+    assert not await questions.has_vector_index(database, "another")
+
+
 async def test_a_key_that_the_provider_refuses_fails(provider: ScriptedProvider) -> None:
     settings = make_settings(openai_api_key="sk-wrong", openai_base_url=provider.url, embedding_model="m")
     provider.embedding_script = [Reply(status=401)]
     provider.default = Reply(status=401)
 
     async with httpx.AsyncClient(trust_env=False) as client:
-        embedding = await diagnostics.embedding(main._embedding_model(settings, client))
-        chat = await diagnostics.chat(main._chat_model(settings, client), settings)
+        embedding = await diagnostics.embedding(main.embedding_model(settings, client))
+        chat = await diagnostics.chat(main.chat_model(settings, client), settings)
 
     assert (embedding.status, chat.status) == (Status.FAIL, Status.FAIL)
     assert "OPENAI_API_KEY" in (embedding.next_step or "")

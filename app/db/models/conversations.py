@@ -67,7 +67,13 @@ class Message(Base):
             ["organization_id", "session_id"], ["sessions.organization_id", "sessions.id"], ondelete="CASCADE"
         ),
         Index("ix_messages_session", "organization_id", "session_id", "position"),
-        Index("ix_messages_streaming", "updated_at", postgresql_where=text("status = 'streaming'")),
+        Index(
+            "uq_messages_streaming",
+            "organization_id",
+            "session_id",
+            unique=True,
+            postgresql_where=text("status = 'streaming'"),
+        ),
         CheckConstraint("role IN ('user', 'assistant', 'system')", name="role"),
         CheckConstraint("status IN ('streaming', 'complete', 'interrupted', 'failed')", name="status"),
     )

@@ -62,7 +62,7 @@ class ChunkRepository(Repository):
             by_collection=where.collection_ids is not None,
         )
         rows = await self.session.execute(
-            text(statement),
+            statement,
             {
                 "question": question,
                 "embedding": list(embedding),

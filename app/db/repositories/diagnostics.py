@@ -10,11 +10,13 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app.core.errors import DatabaseUnavailable
+from app.core.errors import DatabaseUnavailable, StartupError
 from app.core.principal import SYSTEM
 from app.db.engine import Database
 
 ROLES: Final = ("ibid_app", "ibid_system")
+_ROLE_REFUSED: Final = ("42501", "22023")
+"""It lacks a privilege; there is no such role."""
 
 
 class Problem(NamedTuple):
@@ -104,8 +106,12 @@ class Counts:
 
 
 def connection_problem(error: BaseException) -> Problem | None:
-    """What a failure to reach the database means, or None when the error is about something else."""
+    """What a failure to reach the database means, or None when the error is about something else, or says it itself."""
     chain = list(_causes(error))
+    if isinstance(error, StartupError) and any(
+        isinstance(e, asyncpg.InsufficientPrivilegeError) for e in chain
+    ):
+        return None
     for kinds, problem in _PROBLEMS:
         if any(isinstance(cause, kinds) for cause in chain):
             return problem
@@ -143,14 +149,10 @@ async def usable_role(database: Database, role: str) -> bool:
             await connection.execute(text("SELECT set_config('role', :role, true)"), {"role": role})
             await connection.execute(text("SELECT FROM documents LIMIT 1"))
     except DBAPIError as error:
-        if connection_problem(error) is not None and not _is_about_privileges(error):
+        if getattr(error.orig, "sqlstate", None) not in _ROLE_REFUSED:
             raise
         return False
     return True
-
-
-def _is_about_privileges(error: DBAPIError) -> bool:
-    return str(getattr(error.orig, "sqlstate", "")) in ("42501", "22023")
 
 
 async def is_walled(database: Database) -> bool:

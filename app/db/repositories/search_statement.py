@@ -16,7 +16,10 @@ parameters throughout; what is put into the text here are constants and the dime
 """
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
+
+from sqlalchemy import TextClause, text
 
 MAX_LEXEMES: Final = 64
 MAX_WINDOW: Final = 2000
@@ -30,7 +33,8 @@ class Form(StrEnum):
     HNSW = "hnsw"
 
 
-def retrieval(form: Form, *, dimension: int, conditions: str, by_collection: bool) -> str:
+@lru_cache(maxsize=1000)
+def retrieval(form: Form, *, dimension: int, conditions: str, by_collection: bool) -> TextClause:
     """The statement of a form; `conditions` are further ones over `c`, each beginning with AND."""
     near = "c.embedding <=> CAST(:embedding AS halfvec)"
     order = f"({near}) + 0"  # the planner would take the HNSW graph for scopes that it serves worse than a plain scan
@@ -47,8 +51,14 @@ def retrieval(form: Form, *, dimension: int, conditions: str, by_collection: boo
     beside_index = conditions.replace("c.collection_id =", "c.collection_id || '' =").replace(
         "c.document_id =", "c.document_id || '' ="
     )
-    return _RETRIEVAL.format(
-        probe=probe, hits=hits.format(conditions=beside_index), conditions=conditions, near=near, order=order
+    return text(
+        _RETRIEVAL.format(
+            probe=probe,
+            hits=hits.format(conditions=beside_index),
+            conditions=conditions,
+            near=near,
+            order=order,
+        )
     )
 
 
