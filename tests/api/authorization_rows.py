@@ -8,9 +8,9 @@ from typing import Any
 
 from app.core import clock, ids, security
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role, Scope
+from app.db.models import Session
 from app.db.repositories.api_keys import ApiKeyRepository
 from app.db.repositories.collections import CollectionRepository
-from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.one_time import OneTimeRepository
 from tests.fixtures.accounts import PASSWORD, Person, new_organization, new_person
@@ -148,7 +148,9 @@ async def conversation(cast: Cast) -> dict[str, str]:
     principal = Principal(PrincipalKind.USER, owner.id, owner.organization_id, Role.USER, ALL_SCOPES)
     session_id = ids.new(ids.Prefix.SESSION)
     async with cast.service.runtime.database.unit_of_work(principal) as session:
-        assert await ConversationRepository(session, principal).open_session(session_id, title="T")
+        session.add(
+            Session(organization_id=owner.organization_id, id=session_id, owner_id=owner.id, title="T")
+        )
     return {"session_id": session_id}
 
 
