@@ -97,10 +97,8 @@ def run(*, quick: bool) -> Report:
         *seeding.schema_files(),
         *(rag / name for name in ("chunking.py", "atoms.py", "local_model.py")),
     ]
-    key = corpus.fingerprint(
-        *(file for file in made_by if file.exists()), also=f"{LOCAL_EMBEDDING_MODEL} {len(passages)}"
-    )
-    cache = seeding.cache("answers", key)
+    key = corpus.fingerprint(*made_by, also=LOCAL_EMBEDDING_MODEL)
+    cache = seeding.cache(f"answers-{len(passages)}", key)
     with workspace() as folder, postgres(cache.folder) as database:
         settings = {"DB_URL": database.product_url}
         if not cache.is_filled:
