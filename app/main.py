@@ -14,6 +14,7 @@ from app.api.errors import add_error_handlers
 from app.api.middleware import add_middleware
 from app.api.routes import ROUTERS
 from app.api.schemas.base import ErrorResponse
+from app.core import crypto
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
 from app.core.errors import AppError, StartupError
 from app.core.principal import SYSTEM
@@ -38,6 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             try:
+                await asyncio.to_thread(crypto.load, settings)  # before anything is made that is shown once
                 database = await stack.enter_async_context(open_database(settings))
                 credentials = await first_run.prepare(database, settings)
                 runtime = await stack.enter_async_context(open_runtime(settings, database))
@@ -97,6 +99,7 @@ async def open_database(settings: Settings, *, migrate: bool | None = None) -> A
 @asynccontextmanager
 async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[Runtime]:
     """The models over one HTTP client, warmed up, and the claim on the index. Raises StartupError."""
+    keyring = await asyncio.to_thread(crypto.load, settings)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(http_client(settings))
         embeddings = embedding_model(settings, client)
@@ -123,6 +126,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             chat_model=None if settings.answers_extractively else chat_model(settings, client),
             indexed_model=indexed_model,
             scope_sizes=ScopeSizes(),
+            keyring=keyring,
         )
 
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def _server(command: list[str], settings: Mapping[str, str], folder: Path, name:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--port", str(port)],
-            env={**environment, "PYTHONPATH": str(ROOT), **settings},
+            env={**environment, "PYTHONPATH": str(ROOT), "SECRET_KEY": secrets.token_hex(32), **settings},
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -56,7 +56,7 @@ def make_run(data_dir: Path, output: Path) -> Iterator[Run]:
     environment = {
         key: value
         for key, value in os.environ.items()
-        if key not in ("DB_URL", "DATABASE_URL", "OPENAI_API_KEY")
+        if key not in ("DB_URL", "DATABASE_URL", "OPENAI_API_KEY", "SECRET_KEY")
     }
     environment |= {"PORT": str(port), "DATA_DIR": str(data_dir)}
     with output.open("w") as file:
@@ -129,6 +129,7 @@ def test_the_first_run_prints_commands_that_work_and_the_second_finds_all_as_it_
         assert answer["sources"][0]["cited"] is True
         key = re.search(r"ibid_[0-9a-f]{12}_[A-Za-z0-9]{43}", text)
         assert key is not None
+        assert (data_dir / "secret_key").stat().st_mode & 0o777 == 0o600
         stop(run, data_dir, sign=signal.SIGTERM, whole_group=False)
 
     with make_run(data_dir, tmp_path / "second.txt") as run:
@@ -161,7 +162,11 @@ def test_a_port_in_use_and_a_dead_database_are_sentences(tmp_path: Path) -> None
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        environment = os.environ | {"PORT": str(taken.getsockname()[1]), "HOST": "127.0.0.1"}
+        environment = os.environ | {
+            "PORT": str(taken.getsockname()[1]),
+            "HOST": "127.0.0.1",
+            "SECRET_KEY": "a secret key of this test 0123456789",
+        }
         for url, expected in (
             ("postgresql://nobody@127.0.0.1:1/none", "The database can't be reached"),
             ("mysql://x/y", "DB_URL must start with postgres:// or postgresql://"),

@@ -76,7 +76,12 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
 
 @pytest.mark.timeout(240)
 def test_the_command_line_goes_as_shown(database_url: str, tmp_path: Path) -> None:
-    environment = os.environ | {"DB_URL": database_url, "DATA_DIR": str(tmp_path), "OPENAI_API_KEY": ""}
+    environment = os.environ | {
+        "DB_URL": database_url,
+        "DATA_DIR": str(tmp_path),
+        "OPENAI_API_KEY": "",
+        "SECRET_KEY": "k" * 40,
+    }
     for words in commands("ibid"):
         program = [str(ROOT / ".venv/bin/ibid"), *words[1:]]
         done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -3,17 +3,23 @@
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import Depends, Request, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Header, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, OAuth2PasswordBearer
 from structlog.contextvars import bind_contextvars
 
+from app.api import addresses
 from app.core.errors import Unauthenticated
 from app.core.principal import Principal, Scope
 from app.db.engine import Transaction
 from app.services import auth
 from app.services.runtime import Runtime
 
-_bearer = HTTPBearer(auto_error=False, description="An API key: `ibid_<public part>_<secret>`.")
+_bearer = HTTPBearer(
+    auto_error=False, description="An access token, or an API key: `ibid_<public part>_<secret>`."
+)
+_password = OAuth2PasswordBearer(
+    tokenUrl="auth/login", auto_error=False, description="E-mail address and password."
+)
 _key_header = APIKeyHeader(
     name="X-API-Key", auto_error=False, description="The same API key in its own header."
 )
@@ -28,18 +34,49 @@ async def get_runtime(request: Request) -> Runtime:
 RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 
 
-async def get_principal(
+async def get_caller(
     runtime: RuntimeDep,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     key: Annotated[str | None, Security(_key_header)],
-) -> Principal:
-    """The caller. Raises Unauthenticated."""
+    _: Annotated[str | None, Security(_password)],
+    acts_in: Annotated[
+        str | None,
+        Header(alias="X-Organization-ID", description="For superadmins: the organization to act in."),
+    ] = None,
+) -> auth.Caller:
+    """The caller, who may lack the second factor that is asked of admins.
+
+    Raises Unauthenticated or OrganizationNotFound.
+    """
     credential = bearer.credentials if bearer else key
     if not credential:
         raise Unauthenticated
-    principal = await auth.authenticate_key(runtime.database, credential)
-    bind_contextvars(organization_id=principal.organization_id, principal_id=principal.id)
-    return principal
+    caller = await auth.authenticate(runtime, credential, organization_id=acts_in)
+    bind_contextvars(organization_id=caller.principal.organization_id, principal_id=caller.principal.id)
+    return caller
+
+
+CallerDep = Annotated[auth.Caller, Depends(get_caller)]
+
+
+async def get_principal(caller: CallerDep) -> Principal:
+    """The caller with all factors. Raises Unauthenticated, OrganizationNotFound or TotpEnrolmentRequired."""
+    return auth.require_complete(caller)
+
+
+async def get_enrolling_user(caller: CallerDep) -> auth.Caller:
+    """A person who has logged in, with or without the second factor. Raises also UserRequired."""
+    return auth.require_user(caller)
+
+
+async def get_user(caller: CallerDep) -> auth.Caller:
+    """A person who has logged in with all factors. Raises also UserRequired and TotpEnrolmentRequired."""
+    auth.require_complete(caller)
+    return auth.require_user(caller)
+
+
+EnrollingUserDep = Annotated[auth.Caller, Depends(get_enrolling_user)]
+UserDep = Annotated[auth.Caller, Depends(get_user)]
 
 
 def require(scope: Scope) -> Callable[[Principal], Coroutine[Any, Any, Principal]]:
@@ -56,6 +93,7 @@ ChatPrincipal = Annotated[Principal, Depends(require(Scope.CHAT))]
 SearchPrincipal = Annotated[Principal, Depends(require(Scope.SEARCH))]
 IngestPrincipal = Annotated[Principal, Depends(require(Scope.INGEST))]
 ReadPrincipal = Annotated[Principal, Depends(require(Scope.READ))]
+ManagePrincipal = Annotated[Principal, Depends(require(Scope.MANAGE))]
 
 
 async def get_transaction(
@@ -68,3 +106,14 @@ async def get_transaction(
 
 TransactionDep = Annotated[Transaction, Depends(get_transaction, scope="function")]
 """With the default scope FastAPI would answer before the commit."""
+
+
+async def get_client_address(request: Request, runtime: RuntimeDep) -> str:
+    """Where the request comes from: the peer, or who a trusted proxy says it speaks for."""
+    peer = request.client.host if request.client else ""
+    return addresses.client_address(
+        peer, request.headers.getlist("x-forwarded-for"), trusted=runtime.settings.trusted_networks
+    )
+
+
+AddressDep = Annotated[str, Depends(get_client_address)]

@@ -50,6 +50,7 @@ async def _examine() -> "list[Check]":
         ]
     checks += [
         diagnostics.ok("settings", "valid"),
+        diagnostics.secret_key(settings),
         diagnostics.data_directory(settings),
         await diagnostics.port(settings),
     ]

@@ -4,6 +4,8 @@ Every field's description is its documentation: `.env.example` and the README's 
 An empty value counts as not set. There is no default secret.
 """
 
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -15,6 +17,7 @@ OPENAI_EMBEDDING_MODEL: Final = "text-embedding-3-small"
 EXTRACTIVE_MODEL: Final = "extractive"
 OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
 
+Network = IPv4Network | IPv6Network
 PositiveSeconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -73,6 +76,34 @@ class Settings(BaseSettings):
     )
     superadmin_password: SecretStr | None = Field(
         None, description="Password of that superadmin; empty generates one and prints it once."
+    )
+
+    # --- Accounts -----------------------------------------------------------------------------------------
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Signs access tokens and encrypts stored secrets; 32 characters or more, from `openssl rand -base64"
+        " 32`. Several are separated by commas: the first one signs and encrypts, the others still verify and decrypt."
+        " Needed with a database URL; the embedded PostgreSQL gets one in DATA_DIR.",
+    )
+    signup: Literal["open", "invitation", "closed"] = Field(
+        "closed",
+        description="Who can sign up: open (anybody, into a new organization), invitation (who was invited), or closed"
+        " (admins make the accounts).",
+    )
+    admin_totp_required: bool = Field(
+        False, description="Whether admins and superadmins need a second factor before they can do anything."
+    )
+    access_token_minutes: int = Field(
+        15, ge=1, le=1440, description="How long an access token is valid; role and state count at once."
+    )
+    refresh_token_days: int = Field(
+        30, ge=1, le=365, description="How long a login lasts after its last refresh."
+    )
+    trusted_proxies: str = Field(
+        "",
+        max_length=10_000,
+        description="Addresses and networks of reverse proxies, separated by commas, whose X-Forwarded-For is believed"
+        " (for example 10.0.0.0/8); empty believes nobody's.",
     )
 
     # --- Models -------------------------------------------------------------------------------------------
@@ -175,6 +206,17 @@ class Settings(BaseSettings):
     def _without_trailing_slash(cls, value: str) -> str:
         return value.rstrip("/")
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _of_networks(cls, value: str) -> str:
+        _networks(value)
+        return value
+
+    @cached_property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The networks of `trusted_proxies`."""
+        return _networks(self.trusted_proxies)
+
     @property
     def has_provider(self) -> bool:
         """Whether a chat model can be called at all."""
@@ -193,3 +235,7 @@ class Settings(BaseSettings):
     def longest_turn_seconds(self) -> float:
         """After this long without an end, a turn's process must have died: nothing in a turn may wait longer."""
         return 2 * self.provider_timeout_seconds + 30
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())

@@ -54,7 +54,7 @@ class Invalid(AppError):
 
 
 class Unauthenticated(AppError):
-    """A valid API key is needed: send `Authorization: Bearer <key>` or `X-API-Key: <key>`."""
+    """Valid credentials are needed: `Authorization: Bearer <access token or API key>` or `X-API-Key: <API key>`."""
 
     category = Category.UNAUTHENTICATED
 
@@ -90,7 +90,7 @@ class Unavailable(AppError):
 
 
 class MissingScope(Forbidden):
-    """The API key lacks the scope that this needs."""
+    """These credentials lack the scope that this needs."""
 
 
 class DocumentNotFound(NotFound):
@@ -161,6 +161,158 @@ class ProviderStreamInterrupted(AppError):
     """The model provider broke off in the middle of the answer."""
 
     category = Category.BAD_GATEWAY
+
+
+class TokenExpired(Unauthenticated):
+    """The access token has expired: get a new one from /auth/refresh."""
+
+
+class LoginFailed(Unauthenticated):
+    """The e-mail address or the password is wrong."""
+
+
+class WrongPassword(Forbidden):
+    """The present password is wrong."""
+
+
+class TotpRequired(Unauthenticated):
+    """The password is right; send the code of the authenticator app (or a recovery code) as `totp_code` too."""
+
+
+class TotpWrong(Unauthenticated):
+    """The code is wrong, too old, or was used already; wait for the next one."""
+
+
+class TotpCodeRefused(Forbidden):
+    """The code is wrong, too old, or was used already; wait for the next one."""
+
+
+class TotpEnrolmentRequired(Forbidden):
+    """Admins need a second factor here: enrol with POST /auth/totp/enrol, then confirm it with /auth/totp/verify."""
+
+
+class TotpAlreadyEnabled(Conflict):
+    """The second factor is on already; disable it before you enrol another device."""
+
+
+class TotpNotEnrolled(Conflict):
+    """There is no second factor to do this with: enrol first."""
+
+
+class TooManyAttempts(AppError):
+    """Too many wrong attempts; try again later."""
+
+    category = Category.LIMITED
+
+
+class InvalidRefreshToken(Unauthenticated):
+    """The refresh token is unknown, expired, ended, or was used before; log in again."""
+
+
+class InvalidOneTimeToken(Invalid):
+    """The link is wrong, expired, or was used already; ask for a new one."""
+
+
+class SignupClosed(Forbidden):
+    """Nobody can sign up here (setting SIGNUP); ask an administrator for an account."""
+
+
+class InvitationRequired(Forbidden):
+    """Signing up needs an invitation here (setting SIGNUP); ask an administrator for one."""
+
+
+class EmailRequired(Invalid):
+    """An e-mail address is needed to sign up without an invitation."""
+
+
+class EmailTaken(Conflict):
+    """There is an account with this e-mail address already."""
+
+
+class UserRequired(Forbidden):
+    """This is for a person who has logged in, not for an API key."""
+
+
+class SuperadminRequired(Forbidden):
+    """Only a superadmin may do this."""
+
+
+class BeyondOwnRights(Forbidden):
+    """Nobody can give, or act upon, rights that they do not have themselves."""
+
+
+class LastAdmin(Conflict):
+    """This is the organization's last active admin: make somebody else an admin first."""
+
+
+class LastSuperadmin(Conflict):
+    """This is the last active superadmin: make somebody else a superadmin first."""
+
+
+class OrganizationHasSuperadmins(Conflict):
+    """A superadmin belongs to this organization, so it can't be deleted."""
+
+
+class UserNotFound(NotFound):
+    """There is no such user."""
+
+
+class AdminsOnly(Forbidden):
+    """Only admins may do this."""
+
+
+class KeyIsRestricted(Forbidden):
+    """This API key is restricted to certain collections and can't make new ones."""
+
+
+class CollectionReadOnly(Forbidden):
+    """You may read this collection but not add to it."""
+
+
+class DocumentReadOnly(Forbidden):
+    """You may read this document but not change it: somebody else added it."""
+
+
+class CollectionRequired(Invalid):
+    """Name the collection: this API key is restricted to several."""
+
+
+class CollectionNotEmpty(Conflict):
+    """There are documents in this collection; `?force=true` deletes them with it."""
+
+
+class SameTextElsewhere(Conflict):
+    """Another document of the collection has this text."""
+
+    code = "conflict"
+
+
+class DefaultCollection(Conflict):
+    """The default collection can't be deleted: documents go there when no collection is named."""
+
+
+class PersonalCollection(Conflict):
+    """A personal collection is its owner's alone: it has no access list and can't be opened."""
+
+
+class InvitationNotFound(NotFound):
+    """There is no such invitation."""
+
+
+class ApiKeyNotFound(NotFound):
+    """There is no such API key."""
+
+
+class OrganizationNotFound(NotFound):
+    """There is no such organization."""
+
+
+class ExpiryInThePast(Invalid):
+    """The moment of expiry has passed already."""
+
+
+class SecretUnreadable(Unavailable):
+    """A stored secret can't be decrypted with this SECRET_KEY; the operator must add the one that encrypted it."""
 
 
 class StartupError(Exception):

@@ -19,6 +19,8 @@ class Prefix(StrEnum):
     ORGANIZATION = "org"
     USER = "user"
     API_KEY = "key"
+    INVITATION = "inv"
+    LOGIN = "login"
     COLLECTION = "col"
     DOCUMENT = "doc"
     CHUNK = "chk"

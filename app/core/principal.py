@@ -20,6 +20,12 @@ class Scope(StrEnum):
 
 
 ALL_SCOPES: Final = frozenset(Scope)
+USER_SCOPES: Final = ALL_SCOPES - {Scope.MANAGE}
+
+
+def scopes_of(role: Role) -> frozenset[Scope]:
+    """What a user of this role may do."""
+    return USER_SCOPES if role is Role.USER else ALL_SCOPES
 
 
 class PrincipalKind(StrEnum):
@@ -31,13 +37,17 @@ class PrincipalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller within one organization, or the system itself (`organization_id` None: no row-level wall)."""
+    """A caller within one organization, or the system itself (`organization_id` None: no row-level wall).
+
+    `collection_ids` are those that an API key is restricted to; None does not restrict.
+    """
 
     kind: PrincipalKind
     id: str
     organization_id: str | None
     role: Role
     scopes: frozenset[Scope]
+    collection_ids: frozenset[str] | None = None
 
     @property
     def organization(self) -> str:

@@ -1,10 +1,48 @@
 """Who is asking: from a credential to a principal."""
 
-from app.core import security
-from app.core.errors import MissingScope, Unauthenticated
-from app.core.principal import SYSTEM, Principal, PrincipalKind, Role, Scope
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from app.core import clock, security, tokens
+from app.core.errors import (
+    MissingScope,
+    OrganizationNotFound,
+    SuperadminRequired,
+    TotpEnrolmentRequired,
+    Unauthenticated,
+    UserRequired,
+)
+from app.core.principal import SYSTEM, Principal, PrincipalKind, Role, Scope, scopes_of
 from app.db.engine import Database
-from app.db.repositories.identity import IdentityRepository
+from app.db.repositories.identity import IdentityRepository, StoredKey
+from app.db.repositories.logins import LoginRepository
+from app.services.runtime import Runtime
+
+_LAST_USE_PRECISION: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller. `login_id` is None for API keys; with `lacks_totp` only enrolment is allowed."""
+
+    principal: Principal
+    login_id: str | None = None
+    lacks_totp: bool = False
+
+
+async def authenticate(runtime: Runtime, credential: str, *, organization_id: str | None = None) -> Caller:
+    """The caller of an API key or an access token; `organization_id` is where a superadmin wants to act.
+
+    Raises Unauthenticated for anything missing, wrong, ended or expired alike (TokenExpired for an access token that
+    only needs a refresh), OrganizationNotFound when the caller may not act in that organization.
+    """
+    if security.parse_api_key(credential) is None:
+        return await _authenticate_user(runtime, credential, organization_id)
+    principal = await authenticate_key(runtime.database, credential)
+    if organization_id not in (None, principal.organization_id):
+        raise OrganizationNotFound
+    return Caller(principal)
 
 
 async def authenticate_key(database: Database, credential: str) -> Principal:
@@ -13,16 +51,69 @@ async def authenticate_key(database: Database, credential: str) -> Principal:
     if key is None:
         raise Unauthenticated
     async with database.unit_of_work(SYSTEM) as session:
-        stored = await IdentityRepository(session).find_live_key(key.public)
-    if stored is None or not key.matches(stored.secret_hash):
+        identity = IdentityRepository(session)
+        stored = await identity.find_live_key(key.public)
+        if stored is None or not key.matches(stored.secret_hash):
+            raise Unauthenticated
+        if _was_used_long_ago(stored):
+            await identity.touch_key(stored.id)
+    return Principal(
+        PrincipalKind.API_KEY,
+        stored.id,
+        stored.organization_id,
+        Role.ADMIN,
+        stored.scopes,
+        stored.collection_ids,
+    )
+
+
+async def _authenticate_user(runtime: Runtime, credential: str, organization_id: str | None) -> Caller:
+    claims = tokens.read(runtime.keyring, credential)
+    acts_in = organization_id or claims.organization_id
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        user = await LoginRepository(session).find_live(
+            login_id=claims.login_id,
+            user_id=claims.user_id,
+            organization_id=claims.organization_id,
+            acts_in=acts_in,
+        )
+    if user is None:
         raise Unauthenticated
-    return Principal(PrincipalKind.API_KEY, stored.id, stored.organization_id, Role.ADMIN, stored.scopes)
+    if user.acts_in is None or (user.acts_in != user.organization_id and user.role is not Role.SUPERADMIN):
+        raise OrganizationNotFound
+    principal = Principal(PrincipalKind.USER, user.user_id, user.acts_in, user.role, scopes_of(user.role))
+    needs_totp = runtime.settings.admin_totp_required and user.role is not Role.USER
+    return Caller(principal, claims.login_id, lacks_totp=needs_totp and not user.has_totp)
+
+
+def require_complete(caller: Caller) -> Principal:
+    """The principal of a caller who has all factors. Raises TotpEnrolmentRequired."""
+    if caller.lacks_totp:
+        raise TotpEnrolmentRequired
+    return caller.principal
+
+
+def require_user(caller: Caller) -> Caller:
+    """Raise UserRequired unless a person has logged in."""
+    if caller.principal.kind is not PrincipalKind.USER:
+        raise UserRequired
+    return caller
 
 
 def require_scope(principal: Principal, scope: Scope) -> None:
     """Raise MissingScope unless the credential carries the scope."""
     if scope not in principal.scopes:
         raise MissingScope(
-            f"This API key lacks the scope '{scope}'.",
+            f"These credentials lack the scope '{scope}'.",
             details={"required": scope, "granted": sorted(principal.scopes)},
         )
+
+
+def require_superadmin(principal: Principal) -> None:
+    """Raise SuperadminRequired for everybody else."""
+    if principal.role is not Role.SUPERADMIN:
+        raise SuperadminRequired
+
+
+def _was_used_long_ago(key: StoredKey) -> bool:
+    return key.last_used_at is None or clock.now() - key.last_used_at > _LAST_USE_PRECISION

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from app.core import crypto
 from app.core.config import Settings
-from app.core.errors import AppError
+from app.core.errors import AppError, StartupError
 from app.db import migrations
 from app.db.engine import Database
 from app.db.repositories import diagnostics as questions
@@ -77,6 +78,18 @@ def url_problem(settings: Settings) -> questions.Problem | None:
             "Give it the form postgresql://user:password@host:5432/database, special characters of the password as %XX.",
         )
     return None
+
+
+def secret_key(settings: Settings) -> Check:
+    """The key that tokens are signed and secrets are encrypted with; makes none."""
+    if settings.secret_key is None and settings.db_url is None:
+        return ok("secret key", "kept beside the embedded database")
+    try:
+        crypto.load(settings)
+    except StartupError as error:
+        reason, _, advice = str(error).partition(". ")
+        return fail("secret key", f"{reason}.", advice)
+    return ok("secret key", "set")
 
 
 def data_directory(settings: Settings) -> Check:

@@ -13,6 +13,7 @@ from app.core.errors import AppError
 from app.core.principal import SYSTEM
 from app.db import upkeep
 from app.db.repositories.conversations import interrupt_abandoned_answers
+from app.services import logins
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -33,7 +34,7 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
 
 
 async def run_once(runtime: Runtime, *, changes_seen: int = 0) -> int:
-    """One round: abandoned answers, the vector index once it is worth having, the statistics of the vocabulary.
+    """One round: abandoned answers, expired logins, the vector index once it is worth having, the statistics of the vocabulary.
 
     Returns how many changes of the chunks those statistics know of.
     """
@@ -41,6 +42,7 @@ async def run_once(runtime: Runtime, *, changes_seen: int = 0) -> int:
         interrupted = await interrupt_abandoned_answers(
             session, older_than=timedelta(seconds=runtime.settings.longest_turn_seconds)
         )
+        await logins.purge(session)
     if interrupted:
         log.info("answers_interrupted", count=interrupted)
     await upkeep.ensure_vector_index(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import httpx
 
 from app.core.config import EXTRACTIVE_MODEL, Settings
+from app.core.crypto import Keyring
 from app.core.errors import EmbeddingModelMismatch
 from app.db.engine import Database
 from app.db.repositories.chunks import ScopeSizes
@@ -25,6 +26,7 @@ class Runtime:
     chat_model: ChatModel | None
     indexed_model: str
     scope_sizes: ScopeSizes
+    keyring: Keyring
 
     @property
     def model_name(self) -> str:

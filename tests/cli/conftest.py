@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from tests.fixtures.postgres import MakeDatabase
+from tests.fixtures.service import TEST_SECRET_KEY
 
 Environment = dict[str, str]
 
@@ -33,7 +34,7 @@ class Ran:
 def environment(**settings: str) -> Environment:
     """These settings and none of the developer's."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return kept | {"PORT": "18700"} | settings
+    return kept | {"PORT": "18700", "SECRET_KEY": TEST_SECRET_KEY} | settings
 
 
 async def start_ibid(*arguments: str, env: Environment, cwd: Path) -> asyncio.subprocess.Process:

@@ -39,6 +39,17 @@ def test_a_dead_database_fails_with_what_to_do(run_here: RunHere) -> None:
     assert ran.code == 1
 
 
+def test_a_missing_secret_key_fails_with_how_to_make_one(run_here: RunHere) -> None:
+    ran = run_here("doctor", "--json", DB_URL="postgresql://nobody@127.0.0.1:1/nothing", SECRET_KEY="")
+
+    (check,) = [check for check in ran.json["checks"] if check["name"] == "secret key"]
+    assert (check["status"], check["message"]) == (
+        "fail",
+        "SECRET_KEY is not set, and with DB_URL it must be.",
+    )
+    assert check["next_step"].startswith("Make one with `openssl rand -base64 32`")
+
+
 def test_settings_that_are_not_valid_are_named(run_here: RunHere) -> None:
     ran = run_here("doctor", "--json", CHAT_TEMPERATURE="hot")
 

@@ -14,6 +14,16 @@ TENANT_TABLES = [
     for table in Base.metadata.sorted_tables
     if "organization_id" in table.columns or table.name == "organizations"
 ]
+CREDENTIALS = [
+    "users",
+    "api_keys",
+    "logins",
+    "refresh_tokens",
+    "recovery_codes",
+    "invitations",
+    "password_resets",
+    "guesses",
+]
 READABLE = ["collections", "documents", "pages", "chunks", "sessions", "messages", "organizations"]
 
 
@@ -97,7 +107,7 @@ async def test_a_row_can_not_be_smuggled_into_another_organization(database: Dat
             )
 
 
-@pytest.mark.parametrize("table", ["users", "api_keys"])
+@pytest.mark.parametrize("table", CREDENTIALS)
 async def test_credentials_are_out_of_the_applications_reach(database: Database, table: str) -> None:
     principal = await new_principal(database)
 

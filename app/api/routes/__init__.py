@@ -2,6 +2,30 @@
 
 from typing import Final
 
-from app.api.routes import chat, documents, health, ingest, search
+from app.api.routes import (
+    api_keys,
+    auth,
+    chat,
+    collections,
+    documents,
+    health,
+    ingest,
+    organizations,
+    search,
+    totp,
+    users,
+)
 
-ROUTERS: Final = (health.router, ingest.router, documents.router, search.router, chat.router)
+ROUTERS: Final = (
+    health.router,
+    ingest.router,
+    documents.router,
+    collections.router,
+    search.router,
+    chat.router,
+    auth.router,
+    totp.router,
+    users.router,
+    organizations.router,
+    api_keys.router,
+)

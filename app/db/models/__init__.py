@@ -1,10 +1,12 @@
 """The tables. Alembic owns their creation; a test compares these classes with the migrated database."""
 
+from app.db.models.accounts import Guesses, Invitation, Login, PasswordReset, RecoveryCode, RefreshToken
 from app.db.models.base import Base
 from app.db.models.conversations import Message, MessageStatus, Session
 from app.db.models.documents import (
     Chunk,
     Collection,
+    CollectionUser,
     Document,
     DocumentStatus,
     IndexState,
@@ -18,14 +20,21 @@ __all__ = [
     "Base",
     "Chunk",
     "Collection",
+    "CollectionUser",
     "Document",
     "DocumentStatus",
+    "Guesses",
     "IndexState",
+    "Invitation",
     "LexemeStatistic",
+    "Login",
     "Message",
     "MessageStatus",
     "Organization",
     "Page",
+    "PasswordReset",
+    "RecoveryCode",
+    "RefreshToken",
     "Session",
     "User",
 ]

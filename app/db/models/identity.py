@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, Text, text, true
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, UniqueConstraint, text, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -29,8 +29,20 @@ class User(Base):
     role: Mapped[str]
     is_active: Mapped[bool] = mapped_column(server_default=true())
     created_at: Mapped[CreatedAt]
+    name: Mapped[str] = mapped_column(server_default="")
+    password_changed_at: Mapped[datetime | None]
+    totp_secret: Mapped[str | None]
+    totp_enabled_at: Mapped[datetime | None]
+    totp_last_step: Mapped[int | None] = mapped_column(BigInteger)
 
-    __table_args__ = (Index("uq_users_email", text("lower(email)"), unique=True),)
+    __table_args__ = (
+        Index("uq_users_email", text("lower(email)"), unique=True),
+        UniqueConstraint("organization_id", "id"),
+    )
+
+    @property
+    def totp_enabled(self) -> bool:
+        return self.totp_enabled_at is not None
 
 
 class ApiKey(Base):
@@ -48,3 +60,10 @@ class ApiKey(Base):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
+    collection_ids: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    last_used_at: Mapped[datetime | None]
+
+    @property
+    def prefix(self) -> str:
+        """How the key begins."""
+        return f"ibid_{self.public_part}"

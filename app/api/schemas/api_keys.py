@@ -1,0 +1,35 @@
+"""API keys."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from app.api.schemas.base import CleanText, OpaqueId, RequestModel, ResponseModel
+from app.core.principal import Scope
+
+
+class ApiKeyCreate(RequestModel):
+    name: Annotated[CleanText, Field(min_length=1, max_length=200)]
+    scopes: list[Scope] = Field(min_length=1, max_length=len(Scope))
+    collection_ids: Annotated[list[OpaqueId], Field(min_length=1, max_length=100)] | None = Field(
+        None, description="Restrict the key to these collections."
+    )
+    expires_at: AwareDatetime | None = Field(None, description="With its time zone. Default: never.")
+
+
+class ApiKeyResponse(ResponseModel):
+    id: str
+    name: str
+    prefix: str = Field(description="How the key begins.", examples=["ibid_3f9a1c0d7e42"])
+    scopes: list[Scope]
+    collection_ids: list[str] | None
+    created_by: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="To the minute.")
+
+
+class CreatedApiKeyResponse(ApiKeyResponse):
+    key: str = Field(description="The key itself. Shown only now.")

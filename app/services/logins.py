@@ -1,0 +1,115 @@
+"""Logging in, staying logged in, logging out.
+
+A login gives a short access token and a refresh token that works once: each refresh gives the next one. A refresh
+token that comes a second time was stolen from somebody, so it ends the login for whoever holds its descendants.
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from app.core import clock, security, tokens
+from app.core.errors import InvalidRefreshToken, LoginFailed, TotpRequired, TotpWrong
+from app.core.principal import SYSTEM, Role
+from app.core.tokens import AccessClaims
+from app.db.engine import Transaction
+from app.db.models import User
+from app.db.repositories.accounts import AccountRepository
+from app.db.repositories.logins import LoginRepository
+from app.services import guesses, passwords, second_factor
+from app.services.auth import Caller
+from app.services.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a login or a refresh gives. With `totp_enrolment_required` they serve for enrolment alone."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_in_seconds: int
+    totp_enrolment_required: bool
+
+
+async def login(
+    runtime: Runtime, *, email: str, password: str, totp_code: str | None, address: str
+) -> Tokens:
+    """Log in by password and, where one is enrolled, second factor.
+
+    Raises LoginFailed, TotpRequired, TotpWrong, TooManyAttempts or SecretUnreadable.
+    """
+    guess = await guesses.at_account(runtime.database, email, address=address)
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        found = await AccountRepository(session).find_by_email(email)
+    if not await passwords.verify(password, found) or found is None or not found.is_active:
+        raise LoginFailed
+    if found.totp_enabled_at is not None and not totp_code:
+        await guesses.refund(runtime.database, guess)
+        raise TotpRequired
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        user = await AccountRepository(session).lock(found.id)
+        if user is None or not user.is_active or user.password_hash != found.password_hash:
+            raise LoginFailed  # changed while the password was verified
+        if user.totp_enabled_at is not None and not (
+            totp_code and await second_factor.accepts(session, runtime.keyring, user, totp_code)
+        ):
+            raise TotpWrong
+        login_id = await LoginRepository(session).add(user, address=address)
+        await guesses.refund_within(session, guess)
+        return await _issue(runtime, session, user, login_id)
+
+
+async def refresh(runtime: Runtime, refresh_token: str) -> Tokens:
+    """The next pair of tokens. Of requests that bring the same token at once, one wins and the login ends.
+
+    Raises InvalidRefreshToken.
+    """
+    token_hash = security.token_hash(refresh_token)
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        logins = LoginRepository(session)
+        held = await logins.lock_by_token(token_hash)
+        if held is None or held.ended_at is not None:
+            raise InvalidRefreshToken
+        expires_at = await logins.use_token(token_hash)
+        user = await AccountRepository(session).find(held.user_id)
+        if expires_at is not None and expires_at > clock.now() and user is not None and user.is_active:
+            return await _issue(runtime, session, user, held.id)
+        if expires_at is None:
+            await logins.end(held.id)
+    raise InvalidRefreshToken  # only here, so that the end of the login is committed
+
+
+async def logout(runtime: Runtime, caller: Caller, *, everywhere: bool) -> None:
+    """End the caller's login, or all of them; their access tokens end with it."""
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        logins = LoginRepository(session)
+        if everywhere:
+            await logins.end_all(caller.principal.id)
+        elif caller.login_id is not None:
+            await logins.end(caller.login_id)
+
+
+async def purge(session: Transaction) -> None:
+    """Remove what has expired, in a transaction of the system principal."""
+    await LoginRepository(session).purge()
+    await guesses.purge(session)
+
+
+async def _issue(runtime: Runtime, session: Transaction, user: User, login_id: str) -> Tokens:
+    settings = runtime.settings
+    refresh_token = security.new_token()
+    await LoginRepository(session).add_token(
+        login_id=login_id,
+        organization_id=user.organization_id,
+        token_hash=security.token_hash(refresh_token),
+        expires_at=clock.now() + timedelta(days=settings.refresh_token_days),
+    )
+    lifetime = timedelta(minutes=settings.access_token_minutes)
+    claims = AccessClaims(user.id, user.organization_id, login_id)
+    return Tokens(
+        access_token=tokens.issue(runtime.keyring, claims, lifetime=lifetime),
+        refresh_token=refresh_token,
+        expires_in_seconds=int(lifetime.total_seconds()),
+        totp_enrolment_required=settings.admin_totp_required
+        and user.role != Role.USER
+        and user.totp_enabled_at is None,
+    )

@@ -1,0 +1,19 @@
+"""The step after SECRET_KEY got a new first key: everything encrypted moves to it, and the old one can be dropped."""
+
+from app.core.crypto import Keyring
+from app.core.principal import SYSTEM
+from app.db.engine import Database
+from app.db.repositories.accounts import AccountRepository
+
+
+async def rotate(database: Database, keyring: Keyring) -> int:
+    """Encrypt every stored secret under the newest key; returns how many there are.
+
+    All or none: raises SecretUnreadable when the keyring lacks the key of one of them, and then changes nothing.
+    """
+    async with database.unit_of_work(SYSTEM) as session:
+        accounts = AccountRepository(session)
+        secrets = await accounts.encrypted_secrets()
+        for user_id, old in secrets:
+            await accounts.replace_secret(user_id, old=old, new=keyring.rotate(old))
+    return len(secrets)
