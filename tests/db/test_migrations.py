@@ -60,6 +60,17 @@ async def test_upgrading_twice_changes_nothing(database: Database) -> None:
         assert await IdentityRepository(session).first_organization_id() is not None
 
 
+async def test_a_database_that_is_ahead_is_left_alone(database: Database) -> None:
+    async with database.engine.begin() as connection:
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'of a newer version'")
+
+    await migrations.upgrade(database)
+
+    assert not migrations.is_behind(await migrations.current(database))
+    assert migrations.is_behind(None)
+    assert migrations.is_behind("0001")
+
+
 async def test_the_models_are_the_migrated_schema(database: Database) -> None:
     def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
