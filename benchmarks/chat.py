@@ -57,7 +57,7 @@ class Plan:
 
 
 _FULL: Final = Plan(Size(100_000, 50, 20_000), 5, ((1, 100), (16, 256), (64, 384)), 15.0)
-_QUICK: Final = Plan(Size(8_000, 10, 2_500), 3, ((1, 30), (16, 80), (64, 128)), 4.0)
+_QUICK: Final = Plan(Size(5_000, 8, 2_200), 2, ((1, 20), (16, 64), (64, 96)), 4.0)
 
 
 @dataclass(slots=True)

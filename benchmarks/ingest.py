@@ -21,7 +21,7 @@ class Plan:
 
 
 _FULL: Final = Plan(rounds=5, texts=300)
-_QUICK: Final = Plan(rounds=2, texts=150)
+_QUICK: Final = Plan(rounds=2, texts=100)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from benchmarks.processes import Postgres, Server, postgres, service
 
 DIMS: Final = 384
 
+_EMPTY: Final = "empty"
 _ASKED: Final = "Organization 0"
 _SMALL: Final = 2_000
 
@@ -77,8 +78,9 @@ def filled(layouts: Sequence[Layout], settings: dict[str, str], folder: Path) ->
     cache = seeding.cache(f"chunks-{max(sum(layout.sizes) for layout in layouts)}", key)
     with postgres(cache.folder) as server:
         if not cache.is_filled:
+            model = seeding.migrated_database(server, _EMPTY, settings, folder)
             for layout in layouts:
-                _fill(server, layout, settings, folder)
+                _fill(server, layout, model, settings, folder)
             cache.mark_filled()
         yield server
 
@@ -88,9 +90,8 @@ def asked_tenant(url: str) -> seeding.Tenant:
     return asyncio.run(seeding.tenant_of(url, _ASKED))
 
 
-def _fill(server: Postgres, layout: Layout, settings: dict[str, str], folder: Path) -> None:
-    model = seeding.migrated_database(server, layout.name, settings, folder)
-    url = server.url(layout.name)
+def _fill(server: Postgres, layout: Layout, model: str, settings: dict[str, str], folder: Path) -> None:
+    url = seeding.make_database(server, layout.name, template=_EMPTY)
     texts = iter(corpus.many_passages(sum(layout.sizes)))
     asyncio.run(_fill_organizations(url, layout.sizes, texts, model))
     if sum(layout.sizes) > int(settings["EXACT_SEARCH_MAX_VALUES"]) // DIMS:

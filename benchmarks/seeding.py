@@ -96,12 +96,21 @@ def schema_files() -> list[Path]:
     return [*sorted((ROOT / "alembic" / "versions").glob("*.py")), ROOT / "app" / "db" / "upkeep.py"]
 
 
-def migrated_database(server: Postgres, name: str, settings: dict[str, str], folder: Path) -> str:
-    """Make a database and let the service itself migrate and claim it; returns its embedding model's fingerprint."""
-    for statement in (f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name}"):
+def make_database(server: Postgres, name: str, *, template: str = "template0") -> str:
+    """An empty database, or a copy of another one; returns its URL."""
+    for statement in (
+        f"DROP DATABASE IF EXISTS {name} WITH (FORCE)",
+        f"CREATE DATABASE {name} TEMPLATE {template}",
+    ):
         asyncio.run(execute(server.url("postgres"), statement))
-    with service({**settings, "DB_URL": server.url(name)}, folder, f"migrate-{name}"):
-        return str(asyncio.run(_value(server.url(name), "SELECT embedding_model FROM index_state")))
+    return server.url(name)
+
+
+def migrated_database(server: Postgres, name: str, settings: dict[str, str], folder: Path) -> str:
+    """A database that the service itself migrated and claimed; returns its embedding model's fingerprint."""
+    url = make_database(server, name)
+    with service({**settings, "DB_URL": url}, folder, f"migrate-{name}"):
+        return str(asyncio.run(_value(url, "SELECT embedding_model FROM index_state")))
 
 
 async def add_organization(connection: asyncpg.Connection, name: str) -> Tenant:

@@ -26,7 +26,7 @@ class Plan:
 
 
 _FULL: Final = Plan(3, ((1, 12), (16, 96)), (16, 400))
-_QUICK: Final = Plan(1, ((1, 6), (16, 48)), (16, 100))
+_QUICK: Final = Plan(1, ((1, 4), (16, 32)), (16, 64))
 
 
 def run(*, quick: bool) -> Report:

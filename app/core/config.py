@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     )
     db_pool_overflow: int = Field(10, ge=0, le=500, description="Connections beyond the pool under load.")
     db_connect_timeout_seconds: PositiveSeconds = Field(
-        5, description="How long a request waits for a database connection before it answers 503."
+        5, description="How long connecting to the database may take before a request answers 503."
     )
     migrate_on_start: bool = Field(
         True,

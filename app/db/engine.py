@@ -26,16 +26,19 @@ Transaction = AsyncSession
 MINIMUM_POSTGRES: Final = 15
 MINIMUM_PGVECTOR: Final = (0, 8)
 
+_POOL_TIMEOUT_SECONDS: Final = 30
+"""A database that is away refuses at once; who waits for the pool waits for other requests, and those end."""
+
 _SERVER_SETTINGS: Final = {
     "application_name": "ibid",
     "jit": "off",
-    "plan_cache_mode": "force_custom_plan",
     "hnsw.iterative_scan": "relaxed_order",
     "hnsw.ef_search": "100",
     "hnsw.max_scan_tuples": "40000",
 }
 _ENTER: Final = text(
-    "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true)"
+    "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true),"
+    " set_config('plan_cache_mode', :plans, true)"
 )
 _CONNECTION_LOST_STATES: Final = ("08", "57P", "53300")
 _DISK_FULL_STATES: Final = ("53100", "53400")
@@ -49,13 +52,22 @@ class Database:
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     @asynccontextmanager
-    async def unit_of_work(self, principal: Principal) -> AsyncIterator[AsyncSession]:
+    async def unit_of_work(
+        self, principal: Principal, *, planned_anew: bool = False
+    ) -> AsyncIterator[AsyncSession]:
         """One transaction as this principal: committed at the end of the block, rolled back on any error.
+
+        With `planned_anew` every statement is planned for its own parameters: worth a millisecond for a search, whose
+        best plan differs between organizations, and a waste for everything else.
 
         Raises DatabaseUnavailable when the database can't be reached, StorageFull when its disk is full.
         """
         role = "ibid_system" if principal.kind is PrincipalKind.SYSTEM else "ibid_app"
-        settings = {"role": role, "organization_id": principal.organization_id or ""}
+        settings = {
+            "role": role,
+            "organization_id": principal.organization_id or "",
+            "plans": "force_custom_plan" if planned_anew else "auto",
+        }
         with translated_errors():
             session = await self._begin(settings)
             async with session:
@@ -148,7 +160,7 @@ def create_database(
         async_creator=connect,
         pool_size=pool_size,
         max_overflow=overflow,
-        pool_timeout=connect_timeout_seconds,
+        pool_timeout=_POOL_TIMEOUT_SECONDS,
         pool_recycle=1800,
         hide_parameters=True,  # errors are logged, and parameters are people's texts
     )

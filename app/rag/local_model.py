@@ -14,10 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-
-# Read when it is imported: without it onnxruntime reports its use to its makers.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -68,6 +64,10 @@ class SentenceEncoder:
     """Turns texts into unit vectors, so that a dot product is a cosine. Threads may share it."""
 
     def __init__(self, *, tokenizer: Tokenizer, weights_folder: Path, graph_file: Path = GRAPH_FILE) -> None:
+        # Read at the import: without it onnxruntime reports its use to its makers.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        import onnxruntime  # type: ignore[import-untyped]  # 20 MB that a remote provider does not need
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
