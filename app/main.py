@@ -1,6 +1,7 @@
 """The web service: settings in, an application out. What is open while it serves is opened and closed here."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -76,6 +77,7 @@ async def open_database(settings: Settings, *, migrate: bool | None = None) -> A
     """
     async with AsyncExitStack() as stack:
         if settings.db_url is None:
+            _refuse_ephemeral_disk()
             server = await asyncio.to_thread(embedded.start, settings.data_dir)
             stack.callback(server.stop)
             url = server.url
@@ -96,6 +98,15 @@ async def open_database(settings: Settings, *, migrate: bool | None = None) -> A
         yield database
 
 
+def _refuse_ephemeral_disk() -> None:
+    """On Railway a misspelt reference is an empty variable, and the next deploy would start from nothing."""
+    if os.environ.get("RAILWAY_ENVIRONMENT") and not os.environ.get("RAILWAY_VOLUME_MOUNT_PATH"):
+        raise StartupError(
+            "DATABASE_URL is empty, and this container's disk is lost with the next deploy. Set DATABASE_URL to the"
+            " project's PostgreSQL with pgvector, for example ${{pgvector.DATABASE_URL}}."
+        )
+
+
 @asynccontextmanager
 async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[Runtime]:
     """The models over one HTTP client, warmed up, and the claim on the index. Raises StartupError."""
@@ -109,12 +120,10 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
         except RagError as error:
             raise StartupError(f"The embedding model can't be used: {error}") from error
         async with database.unit_of_work(SYSTEM) as session:
-            indexed_model = await IndexStateRepository(session).claim(
+            indexed_model, indexed_dimension = await IndexStateRepository(session).claim(
                 embedding_model=embeddings.fingerprint, dimension=embeddings.dimension
             )
-        await upkeep.ensure_exact_index(
-            database, embedding_model=indexed_model, dimension=embeddings.dimension
-        )
+        await upkeep.ensure_exact_index(database, embedding_model=indexed_model, dimension=indexed_dimension)
         if indexed_model != embeddings.fingerprint:
             log.error("embedding_model_mismatch", indexed=indexed_model, configured=embeddings.fingerprint)
         yield Runtime(
@@ -125,6 +134,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             index=index.build(embeddings.embedder),
             chat_model=None if settings.answers_extractively else chat_model(settings, client),
             indexed_model=indexed_model,
+            indexed_dimension=indexed_dimension,
             scope_sizes=ScopeSizes(),
             keyring=keyring,
         )

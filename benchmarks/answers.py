@@ -30,6 +30,7 @@ _QUICK_QUESTIONS: Final = 60
 _ORGANIZATION: Final = "Default"
 _SETTLING_SECONDS: Final = 2.0
 
+_CITATION: Final = re.compile(r"\[\d+\]")
 _ARTICLE: Final = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION: Final = str.maketrans("", "", string.punctuation)
 
@@ -85,8 +86,10 @@ class Asked:
 
     @property
     def has_gold(self) -> bool:
-        text = normalized(self.answer["answer"])
-        return not self.is_refused and any(normalized(gold) in text for gold in self.question.answers)
+        """Whether the words of a gold answer stand in the answer, one after the other."""
+        text = f" {normalized(_CITATION.sub(' ', self.answer['answer']))} "
+        wanted = filter(None, map(normalized, self.question.answers))
+        return not self.is_refused and any(f" {gold} " in text for gold in wanted)
 
 
 def run(*, quick: bool) -> Report:
@@ -97,10 +100,8 @@ def run(*, quick: bool) -> Report:
         *seeding.schema_files(),
         *(rag / name for name in ("chunking.py", "atoms.py", "local_model.py")),
     ]
-    key = corpus.fingerprint(
-        *(file for file in made_by if file.exists()), also=f"{LOCAL_EMBEDDING_MODEL} {len(passages)}"
-    )
-    cache = seeding.cache("answers", key)
+    key = corpus.fingerprint(*made_by, also=LOCAL_EMBEDDING_MODEL)
+    cache = seeding.cache(f"answers-{len(passages)}", key)
     with workspace() as folder, postgres(cache.folder) as database:
         settings = {"DB_URL": database.product_url}
         if not cache.is_filled:

@@ -115,7 +115,7 @@ def fingerprint(*files: Path, also: str = "") -> str:
     """A short hash of the corpus, of these files and of a text, to name what was made of them."""
     digest = hashlib.sha256(also.encode())
     for file in (_FOLDER / "corpus.jsonl", *files):
-        digest.update(file.read_bytes())
+        digest.update(file.read_bytes() if file.exists() else b"")
     return digest.hexdigest()[:16]
 
 

@@ -74,7 +74,7 @@ def filled(layouts: Sequence[Layout], settings: dict[str, str], folder: Path) ->
         Path(__file__),
         also=repr((layouts, settings["EXACT_SEARCH_MAX_VALUES"])),
     )
-    cache = seeding.cache("chunks", key)
+    cache = seeding.cache(f"chunks-{max(sum(layout.sizes) for layout in layouts)}", key)
     with postgres(cache.folder) as server:
         if not cache.is_filled:
             for layout in layouts:

@@ -107,11 +107,12 @@ def service(settings: Mapping[str, str], folder: Path, name: str = "service") ->
 
 
 @contextmanager
-def simulator(folder: Path, *, dims: int = 1536, tokens: int = 100) -> Iterator[Server]:
-    """The provider simulator. Raises Skipped where it is absent."""
+def simulator(folder: Path, *, dims: int = 1536, tokens: int = 100, echo: bool = False) -> Iterator[Server]:
+    """The provider simulator; with `echo` half an answer is of the last message. Raises Skipped where it is absent."""
     if not SIMULATOR.exists():
         raise Skipped("the provider simulator ../shared/sim/openai_sim.py is absent")
-    command = [sys.executable, str(SIMULATOR), "--dims", str(dims), "--tokens", str(tokens)]
+    options = {"dims": dims, "tokens": tokens, "echo": int(echo)}
+    command = [sys.executable, str(SIMULATOR), *(f"--{name}={value}" for name, value in options.items())]
     with _server(command, {}, folder, "simulator") as server:
         yield server
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ SELECT pg_get_indexdef(i.indexrelid, 1, true) AS expression, pg_get_expr(i.indpr
   FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
  WHERE a.amname = 'hnsw' AND i.indisvalid
 """
+_BUILDING: Final = "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,18 @@ class Cache:
 
 
 def cache(kind: str, key: str) -> Cache:
-    """The folder of what was made of the inputs that `key` stands for."""
-    folder = Path(tempfile.gettempdir()) / "ibid-benchmarks" / f"{kind}-{key}"
+    """The folder of what was made of the inputs that `key` stands for; those of earlier inputs are deleted."""
+    folder = Path(tempfile.gettempdir()) / "ibid-benchmarks" / kind / key
     folder.mkdir(parents=True, exist_ok=True)
+    for other in folder.parent.iterdir():
+        if other != folder and not (other / "postgres" / "postmaster.pid").exists():
+            shutil.rmtree(other, ignore_errors=True)
     return Cache(folder)
 
 
 def schema_files() -> list[Path]:
-    return sorted((ROOT / "alembic" / "versions").glob("*.py"))
+    """What the tables and their indexes are made by."""
+    return [*sorted((ROOT / "alembic" / "versions").glob("*.py")), ROOT / "app" / "db" / "upkeep.py"]
 
 
 def migrated_database(server: Postgres, name: str, settings: dict[str, str], folder: Path) -> str:
@@ -215,11 +221,12 @@ async def replace_sessions(url: str, tenant: Tenant, count: int) -> list[str]:
 
 
 async def vector_index(url: str, *, wait: bool) -> VectorIndex | None:
-    """The index that the service has built; with `wait` it is waited for. Raises Failed when it does not come."""
+    """The index that the service has built; with `wait`, once it builds no more. Raises Failed when it does not come."""
     connection = await connect(url)
     try:
         for _ in range(int(_INDEX_BUILD_SECONDS)):
-            if (row := await connection.fetchrow(_VECTOR_INDEX)) is not None:
+            row = await connection.fetchrow(_VECTOR_INDEX)
+            if row is not None and not (wait and await connection.fetchval(_BUILDING)):
                 return VectorIndex(row["expression"], row["predicate"])
             if not wait:
                 return None

@@ -1,3 +1,8 @@
 """Fixtures of the whole suite, one file a concern under `tests/fixtures`."""
 
-pytest_plugins = ("tests.fixtures.postgres", "tests.fixtures.service", "tests.fixtures.provider")
+pytest_plugins = (
+    "tests.fixtures.postgres",
+    "tests.fixtures.service",
+    "tests.fixtures.provider",
+    "tests.fixtures.people",
+)

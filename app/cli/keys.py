@@ -20,7 +20,8 @@ def _group() -> None:
 @app.command("rotate")
 def rotate() -> None:
     """Encrypt stored secrets under the first key of SECRET_KEY, so that the others can be dropped."""
-    count = terminal.run(lambda: _rotate(terminal.start()))
+    settings = terminal.start()
+    count = terminal.run(lambda: _rotate(settings))
     terminal.notes().print(
         f"{count} stored secrets are under the first key now. The other keys can leave SECRET_KEY once the access"
         " tokens that they signed have expired (ACCESS_TOKEN_MINUTES)."

@@ -49,6 +49,7 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=75,  # longer than the proxies in front, so that they are the ones who close
             proxy_headers=False,  # who is believed is a setting of ours: see app.api.addresses
             timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
         )

@@ -177,9 +177,11 @@ async def open_service(settings: "Settings", *, set_up: bool = False) -> AsyncIt
 
     Raises CommandFailed and StartupError.
     """
+    from app.core import crypto
     from app.main import open_runtime
 
     async with AsyncExitStack() as stack:
+        await asyncio.to_thread(crypto.load, settings)  # before anything is made that is shown once
         with status("Starting …"):
             database = await stack.enter_async_context(open_database(settings))
             with database_problems():

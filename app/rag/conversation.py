@@ -21,7 +21,9 @@ _POINTING_BACK: Final = frozenset(
     " él ella ellos ellas eso esto aquello ele ela eles elas isso isto elle ils elles cela ça ceci celui celle er sie ihn"
     " ihm ihr ihnen hij zij ze hun esso essi".split()
 )
-_GOING_ON: Final = frozenset("and but so or also then dan tapi tetapi lalu y pero et mais und aber e ma en maar".split())
+_GOING_ON: Final = frozenset(
+    "and but so or also then dan tapi tetapi lalu y pero et mais und aber e ma en maar".split()
+)
 
 
 def within_budget(history: Sequence[Turn], max_tokens: int) -> list[Turn]:

@@ -60,8 +60,6 @@ class Provider(Protocol):
 
     async def embed_texts(self, texts: Sequence[str]) -> Vectors: ...
 
-    async def embed_sentences(self, texts: Sequence[str]) -> Vectors: ...
-
     async def warm_up(self) -> None: ...
 
     async def aclose(self) -> None: ...
@@ -85,11 +83,7 @@ class LocalEmbeddings:
         await self.embed_query("query")
 
     async def embed_query(self, text: str) -> NDArray[np.float32]:
-        vector: NDArray[np.float32] = (await self.embed_sentences([text]))[0]
-        return vector
-
-    async def embed_sentences(self, texts: Sequence[str]) -> Vectors:
-        return await asyncio.get_running_loop().run_in_executor(self._queries, self._encode, texts)
+        return await asyncio.get_running_loop().run_in_executor(self._queries, self._encode, text)
 
     async def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Goes batch by batch: documents take turns, and a cancelled one ends with the running batch."""
@@ -113,8 +107,9 @@ class LocalEmbeddings:
     def _tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
         return self._load().tokenize(texts)
 
-    def _encode(self, texts: Sequence[str]) -> Vectors:
-        return self._load().encode(texts)
+    def _encode(self, text: str) -> NDArray[np.float32]:
+        vector: NDArray[np.float32] = self._load().encode([text])[0]
+        return vector
 
 
 class Embedder(BaseEmbedding):
@@ -195,10 +190,6 @@ class EmbeddingModel:
     async def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Vectors of document texts in their order: (len(texts), dimension). Raises EmbeddingUnavailable."""
         return await self._implementation.embed_texts(texts)
-
-    async def embed_sentences(self, texts: Sequence[str]) -> Vectors:
-        """As `embed_texts`, for a few short texts that somebody is waiting for: never behind a document."""
-        return await self._implementation.embed_sentences(texts)
 
     async def warm_up(self) -> None:
         """Load what loads lazily. Raises LocalModelError; EmbeddingUnavailable for a model we don't know."""

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+
+# Read when it is imported: without it onnxruntime reports its use to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 from numpy.typing import NDArray
 from tokenizers import Tokenizer

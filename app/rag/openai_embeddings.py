@@ -102,9 +102,6 @@ class OpenAIEmbeddings:
         vector: NDArray[np.float32] = vectors[0]
         return vector
 
-    async def embed_sentences(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return await self.embed_texts(texts)
-
     async def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Vectors in the order of the texts: (len(texts), dimension). At most four requests run at a time."""
         if not texts:

@@ -23,12 +23,6 @@ async def texts(model: EmbeddingModel, batch: Sequence[str]) -> NDArray[np.float
         return await model.embed_texts(batch)
 
 
-async def sentences(model: EmbeddingModel, batch: Sequence[str]) -> NDArray[np.float32]:
-    """As `texts`, for somebody who is waiting: never behind a document that is being ingested."""
-    with _translated():
-        return await model.embed_sentences(batch)
-
-
 @contextmanager
 def _translated() -> Iterator[None]:
     try:

@@ -23,7 +23,7 @@ async def check(runtime: Runtime) -> list[PartHealth]:
         parts.append(PartHealth("database", ok=False, message=error.message))
     else:
         parts.append(PartHealth("database", ok=True))
-        behind = revision != migrations.head()
+        behind = migrations.is_behind(revision)
         message = f"The database is at revision {revision}; run `ibid migrate`." if behind else None
         parts.append(PartHealth("migrations", ok=not behind, message=message))
     try:

@@ -9,19 +9,18 @@ from typing import Any, Final
 from app.core import ids
 from app.core.errors import (
     BlankText,
-    CollectionNotFound,
     Conflict,
     DocumentNotFound,
+    SameTextElsewhere,
     TextTooLarge,
 )
 from app.core.principal import Principal
 from app.core.text import clean
 from app.db.engine import Database
 from app.db.models import Document
-from app.db.repositories.collections import CollectionRepository
 from app.db.repositories.documents import DocumentRepository, NewChunk
 from app.rag import chunking
-from app.services import embeddings
+from app.services import access, embeddings
 from app.services.runtime import Runtime
 
 _TITLE_CHARACTERS: Final = 80
@@ -94,23 +93,21 @@ async def _place(
     """The collection that the text goes to, and the document that already is this text there."""
     async with database.unit_of_work(principal) as session:
         documents = DocumentRepository(session, principal)
-        collections = CollectionRepository(session, principal)
+        reach = await access.reach_of(session, principal)
+        if item.collection_id is not None:
+            await access.require_place(session, reach, item.collection_id)
         replaced = None
         if item.document_id is not None:
-            replaced = await documents.find(item.document_id)
-            if replaced is None:
-                raise DocumentNotFound
+            replaced = await access.changeable_document(session, reach, item.document_id)
         if item.collection_id is not None:
-            if await collections.find(item.collection_id) is None:
-                raise CollectionNotFound
             collection_id = item.collection_id
+        elif replaced is not None:
+            collection_id = replaced.collection_id
         else:
-            collection_id = replaced.collection_id if replaced else await collections.default_id()
+            collection_id = await access.home_id(session, reach)
         same = await documents.find_same_content(collection_id=collection_id, sha256=sha256)
         if same is not None and item.document_id not in (None, same.id):
-            raise Conflict(
-                "Another document of the collection has this text.", details={"document_id": same.id}
-            )
+            raise SameTextElsewhere(details={"document_id": same.id})
         return collection_id, same
 
 
@@ -148,7 +145,11 @@ async def _store(
 ) -> Ingested:
     async with runtime.database.unit_of_work(principal) as session:
         documents = DocumentRepository(session, principal)
+        # Asked again: while the text was being embedded the collection may have gone, or the right to write to it.
+        reach = await access.reach_of(session, principal)
+        await access.require_place(session, reach, values["collection_id"])
         if document_id is not None:
+            await access.changeable_document(session, reach, document_id)
             stored = await documents.replace(document_id, values, [text])
             if stored is None:
                 raise DocumentNotFound

@@ -48,8 +48,8 @@ async def run_once(runtime: Runtime, *, changes_seen: int = 0) -> int:
     await upkeep.ensure_vector_index(
         runtime.database,
         embedding_model=runtime.indexed_model,
-        dimension=runtime.embeddings.dimension,
-        from_rows=runtime.settings.exact_search_max_values // runtime.embeddings.dimension,
+        dimension=runtime.indexed_dimension,
+        from_rows=runtime.settings.exact_search_max_values // runtime.indexed_dimension,
     )
     return await upkeep.refresh_lexeme_statistics(runtime.database, changes_seen=changes_seen)
 

@@ -1,16 +1,15 @@
 """Search: the best chunks for a question within what the caller may see."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from app.core.errors import CollectionNotFound
 from app.core.principal import Principal
 from app.core.retrieval import EVERYTHING, Hit, SearchFilter
 from app.core.text import clean
 from app.db.repositories.chunks import ChunkRepository
-from app.db.repositories.collections import CollectionRepository
 from app.rag import index
-from app.services import embeddings
+from app.services import access, embeddings
 from app.services.runtime import Runtime
 
 _MIN_SIMILARITY: Final = {"local": 0.30, "openai": 0.25}
@@ -25,7 +24,7 @@ async def search(
 ) -> list[Hit]:
     """The best chunks, best first, at most `limit`.
 
-    Raises CollectionNotFound for a collection that is not the caller's, EmbeddingUnavailable when the question can't
+    Raises CollectionNotFound for a collection that the caller can't see, EmbeddingUnavailable when the question can't
     be embedded, EmbeddingModelMismatch when the index is of another model.
     """
     runtime.require_matching_index()
@@ -33,13 +32,12 @@ async def search(
     # Outside the transaction: no connection is held while a provider is asked.
     vector = await embeddings.query(runtime.embeddings, question)
     async with runtime.database.unit_of_work(principal) as session:
-        if where.collection_ids:
-            missing = await CollectionRepository(session, principal).missing(where.collection_ids)
-            if missing:
-                raise CollectionNotFound(details={"collection_ids": sorted(missing)})
+        scope = await access.search_scope(session, principal, where.collection_ids)
+        if scope == ():
+            return []
         bound = partial(
             ChunkRepository(session, principal).search,
-            where=where,
+            where=replace(where, collection_ids=scope),
             language=runtime.settings.text_search_language,
             embedding_model=runtime.embeddings.fingerprint,
             exact_up_to=runtime.settings.exact_search_max_values // runtime.embeddings.dimension,

@@ -25,6 +25,7 @@ class Runtime:
     index: ChunkIndex
     chat_model: ChatModel | None
     indexed_model: str
+    indexed_dimension: int
     scope_sizes: ScopeSizes
     keyring: Keyring
 

@@ -7,10 +7,11 @@ from itertools import count
 from typing import Any
 
 from app.core import clock, ids, security
+from app.core.access import Permission
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role, Scope
-from app.db.models import Session
 from app.db.repositories.api_keys import ApiKeyRepository
-from app.db.repositories.collections import CollectionRepository
+from app.db.repositories.collections import AccessListRepository, CollectionRepository
+from app.db.repositories.conversations import ConversationRepository, NewTurn
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.one_time import OneTimeRepository
 from tests.fixtures.accounts import PASSWORD, Person, new_organization, new_person
@@ -61,6 +62,9 @@ MANAGERS = frozenset({Persona.ADMIN, Persona.SUPERADMIN, Persona.OTHER_ADMIN, Pe
 CHATTERS = PEOPLE | {Persona.CHAT_KEY}
 SEARCHERS = PEOPLE | {Persona.SEARCH_KEY}
 INGESTERS = PEOPLE | {Persona.INGEST_KEY}
+CHANGERS = INGESTERS - {Persona.USER}
+"""Of what an admin has put into an open collection: its users read it and add to it, and change what they added."""
+
 READERS = PEOPLE | {Persona.READ_KEY}
 EVERYBODY = frozenset(Persona)
 HOME = frozenset(Persona) - {Persona.OTHER_USER, Persona.OTHER_ADMIN}
@@ -143,14 +147,24 @@ async def document(cast: Cast) -> dict[str, str]:
     return {"document_id": document_id}
 
 
+async def collection(cast: Cast) -> dict[str, str]:
+    """One that is open to the organization, with a user on its list."""
+    listed = await new_person(cast.service, organization_id=cast.organization_id)
+    async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
+        made = await CollectionRepository(session, cast.principal).add("C")
+        await AccessListRepository(session, cast.principal).grant(made.id, {listed.id: Permission.READ})
+    return {"collection_id": made.id, "user_id": listed.id}
+
+
 async def conversation(cast: Cast) -> dict[str, str]:
     owner = cast.people[Persona.USER]
     principal = Principal(PrincipalKind.USER, owner.id, owner.organization_id, Role.USER, ALL_SCOPES)
     session_id = ids.new(ids.Prefix.SESSION)
     async with cast.service.runtime.database.unit_of_work(principal) as session:
-        session.add(
-            Session(organization_id=owner.organization_id, id=session_id, owner_id=owner.id, title="T")
+        turn = NewTurn(
+            session_id, "T", ids.new(ids.Prefix.MESSAGE), "Q", ids.new(ids.Prefix.MESSAGE), "extractive"
         )
+        assert await ConversationRepository(session, principal).open_turn(turn, history=0) == []
     return {"session_id": session_id}
 
 
@@ -210,7 +224,47 @@ ROWS: tuple[Row, ...] = (
     Row("GET", "/documents", READERS),
     Row("GET", "/documents/{document_id}", READERS & HOME, READERS, make=document),
     Row("GET", "/documents/{document_id}/chunks", READERS & HOME, READERS, make=document),
-    Row("DELETE", "/documents/{document_id}", INGESTERS & HOME, INGESTERS, status=204, make=document),
+    Row("PATCH", "/documents/{document_id}", CHANGERS & HOME, CHANGERS, body=fixed(title="N"), make=document),
+    Row("DELETE", "/documents/{document_id}", CHANGERS & HOME, CHANGERS, status=204, make=document),
+    Row("GET", "/collections", READERS),
+    Row("POST", "/collections", MANAGERS, status=201, body=fixed(name="N")),
+    Row("GET", "/collections/{collection_id}", READERS & HOME, READERS, make=collection),
+    Row(
+        "PATCH",
+        "/collections/{collection_id}",
+        MANAGERS & HOME,
+        MANAGERS,
+        body=fixed(name="N"),
+        make=collection,
+    ),
+    Row("DELETE", "/collections/{collection_id}", MANAGERS & HOME, MANAGERS, status=204, make=collection),
+    Row("GET", "/collections/{collection_id}/users", MANAGERS & HOME, MANAGERS, make=collection),
+    Row(
+        "PUT",
+        "/collections/{collection_id}/users",
+        MANAGERS & HOME,
+        MANAGERS,
+        status=204,
+        body=fixed(users=[]),
+        make=collection,
+    ),
+    Row(
+        "PUT",
+        "/collections/{collection_id}/users/{user_id}",
+        MANAGERS & HOME,
+        MANAGERS,
+        status=204,
+        body=fixed(permission="write"),
+        make=collection,
+    ),
+    Row(
+        "DELETE",
+        "/collections/{collection_id}/users/{user_id}",
+        MANAGERS & HOME,
+        MANAGERS,
+        status=204,
+        make=collection,
+    ),
     Row("POST", "/auth/signup", EVERYBODY, status=201, body=_signup, public=True),
     Row("POST", "/auth/login", EVERYBODY, body=_login, public=True),
     Row("POST", "/auth/refresh", EVERYBODY, status=401, body=fixed(refresh_token="wrong"), public=True),

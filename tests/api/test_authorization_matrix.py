@@ -21,6 +21,7 @@ from tests.fixtures.variants import client_of, variant
 _RANDOM: dict[str, str] = {
     "document_id": ids.new(ids.Prefix.DOCUMENT),
     "session_id": ids.new(ids.Prefix.SESSION),
+    "collection_id": ids.new(ids.Prefix.COLLECTION),
     "user_id": ids.new(ids.Prefix.USER),
     "invitation_id": ids.new(ids.Prefix.INVITATION),
     "key_id": ids.new(ids.Prefix.API_KEY),
@@ -37,8 +38,9 @@ def strict_app(service: Service) -> FastAPI:
 def routes_of(app: FastAPI) -> set[tuple[str, str]]:
     found = set()
     for context in iter_route_contexts(app.routes):
-        methods = getattr(context, "methods", None) or {"WEBSOCKET"}
-        found |= {(method, str(context.path)) for method in methods if method != "HEAD"}
+        route: Any = context
+        methods = getattr(route, "methods", None) or {"WEBSOCKET"}
+        found |= {(method, route.path) for method in methods if method != "HEAD"}
     return found
 
 

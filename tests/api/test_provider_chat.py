@@ -265,7 +265,7 @@ async def test_a_provider_that_hangs_is_a_gateway_timeout(
     provider_client: httpx.AsyncClient, provider: ScriptedProvider, stream: bool
 ) -> None:
     await ingest(provider_client)
-    provider.default = Reply(delay_seconds=3)
+    provider.default = Reply(delay_seconds=5)
 
     response = await provider_client.post("/chat", json={"message": QUESTION, "stream": stream})
 

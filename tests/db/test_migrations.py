@@ -6,11 +6,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
+from app.core.access import Permission
 from app.core.errors import StartupError
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
 from app.db import engine, migrations
 from app.db.engine import Database
 from app.db.models import Base
+from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.identity import IdentityRepository
 from tests.fixtures.postgres import open_database, with_database
@@ -21,14 +23,20 @@ async def add_rows(database: Database) -> None:
         organization_id = await IdentityRepository(session).add_organization("With rows")
     principal = Principal(PrincipalKind.OPERATOR, "op", organization_id, Role.ADMIN, ALL_SCOPES)
     async with database.unit_of_work(principal) as session:
-        from app.db.repositories.collections import CollectionRepository
-
         collection_id = await CollectionRepository(session, principal).default_id()
         values = {"id": "doc_1", "collection_id": collection_id, "title": "T", "content_type": "text/plain"}
         stored = await DocumentRepository(session, principal).add_completed(
             {**values, "size_bytes": 1, "sha256": "0"}, ["page"]
         )
         assert stored is not None
+    async with database.unit_of_work(SYSTEM) as session:
+        user_id = await IdentityRepository(session).add_user(
+            organization_id=organization_id, email="a@b.test", password_hash="none", role=Role.USER
+        )
+    user = Principal(PrincipalKind.USER, user_id, organization_id, Role.USER, ALL_SCOPES)
+    async with database.unit_of_work(user) as session:
+        await CollectionRepository(session, user).personal_id(name="Personal")
+        await AccessListRepository(session, user).grant(collection_id, {user_id: Permission.READ})
 
 
 async def test_upgrade_downgrade_upgrade_with_rows(database: Database) -> None:
@@ -50,6 +58,17 @@ async def test_upgrading_twice_changes_nothing(database: Database) -> None:
 
     async with database.unit_of_work(SYSTEM) as session:
         assert await IdentityRepository(session).first_organization_id() is not None
+
+
+async def test_a_database_that_is_ahead_is_left_alone(database: Database) -> None:
+    async with database.engine.begin() as connection:
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'of a newer version'")
+
+    await migrations.upgrade(database)
+
+    assert not migrations.is_behind(await migrations.current(database))
+    assert migrations.is_behind(None)
+    assert migrations.is_behind("0001")
 
 
 async def test_the_models_are_the_migrated_schema(database: Database) -> None:

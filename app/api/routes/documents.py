@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app.api.deps import IngestPrincipal, ReadPrincipal, TransactionDep
 from app.api.paging import Cursor, Limit, Offset, link_next
 from app.api.schemas.base import OpaqueId
-from app.api.schemas.documents import ChunkResponse, DocumentResponse
+from app.api.schemas.documents import ChangeDocumentRequest, ChunkResponse, DocumentResponse
 from app.core.text import clean
 from app.services import documents
 
@@ -30,7 +30,7 @@ async def list_documents(
     tag: Text = None,
     title: Annotated[str | None, Query(max_length=500, description="Part of the title, in any case.")] = None,
 ) -> list[DocumentResponse]:
-    """The organization's documents, newest first."""
+    """The documents that the caller sees, newest first."""
     page, following = await documents.newest(
         session,
         principal,
@@ -72,6 +72,16 @@ async def list_chunks(
     if more:
         link_next(request, response, offset=offset + limit)
     return [ChunkResponse.model_validate(chunk) for chunk in page]
+
+
+@router.patch("/{document_id}")
+async def change_document(
+    document_id: OpaqueId, body: ChangeDocumentRequest, session: TransactionDep, principal: IngestPrincipal
+) -> DocumentResponse:
+    """Rename, retag or move a document; what is left out stays. Search follows at once."""
+    return DocumentResponse.model_validate(
+        await documents.change(session, principal, document_id, body.values)
+    )
 
 
 @router.delete("/{document_id}", status_code=204)

@@ -1,8 +1,8 @@
 """What request and response models share."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.core.text import clean
 
@@ -11,6 +11,26 @@ class RequestModel(BaseModel):
     """Strict about names: a misspelled field is an error, not silence."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class PartialModel(RequestModel):
+    """The body of a PATCH: what is left out stays as it is; null only clears the fields named in `clearable`."""
+
+    clearable: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("name at least one field")
+        for name in sorted(self.model_fields_set - self.clearable):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} can't be null")
+        return self
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that the client sent."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class ResponseModel(BaseModel):
@@ -40,6 +60,15 @@ def _clean_to_depth(value: Any, depth: int) -> Any:
 
 CleanText = Annotated[str, AfterValidator(clean)]
 """Text that PostgreSQL can store: without NUL and lone surrogates."""
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+NameText = Annotated[CleanText, AfterValidator(_not_blank)]
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]
 

@@ -4,12 +4,48 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field
 
-from app.api.schemas.base import CleanText, JsonObject, OpaqueId, RequestModel, ResponseModel, Tag
+from app.api.schemas.base import (
+    CleanText,
+    JsonObject,
+    NameText,
+    OpaqueId,
+    PartialModel,
+    RequestModel,
+    ResponseModel,
+    Tag,
+)
 
 _MAX_METADATA_KEYS: Final = 100
 _MAX_METADATA_CHARACTERS: Final = 100_000
+
+
+def _within_limit(metadata: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(metadata)) > _MAX_METADATA_CHARACTERS:
+        raise ValueError(f"metadata is larger than {_MAX_METADATA_CHARACTERS:,} characters")
+    return metadata
+
+
+Title = Annotated[NameText, Field(max_length=500)]
+Metadata = Annotated[JsonObject, Field(max_length=_MAX_METADATA_KEYS), AfterValidator(_within_limit)]
+
+
+class ChangeDocumentRequest(PartialModel):
+    """`tags` and `metadata` are replaced as a whole; `source: null` clears it."""
+
+    clearable = frozenset({"source"})
+
+    title: Title | None = None
+    source: Annotated[CleanText, Field(max_length=2000)] | None = None
+    tags: Annotated[list[Tag], Field(max_length=100)] | None = None
+    metadata: Metadata | None = None
+    collection_id: OpaqueId | None = Field(None, description="Moves the document to this collection.")
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What was sent, by the names of the document's own fields."""
+        return {"metadata_" if name == "metadata" else name: value for name, value in self.given.items()}
 
 
 class IngestRequest(RequestModel):
@@ -23,19 +59,14 @@ class IngestRequest(RequestModel):
         None, description="Where it comes from, shown with every citation.", examples=["brochure_v1.pdf"]
     )
     tags: list[Tag] = Field(default_factory=list, max_length=100, examples=[["ems"]])
-    metadata: Annotated[JsonObject, Field(max_length=_MAX_METADATA_KEYS)] = Field(
+    metadata: Metadata = Field(
         default_factory=dict, description="Anything to filter by. A list of texts under `tags` becomes tags."
     )
     collection_id: OpaqueId | None = Field(
-        None, description="Default: the organization's default collection."
+        None,
+        description="Default: a user's own personal collection; for others the organization's default one.",
     )
     document_id: OpaqueId | None = Field(None, description="Replace the text of this document.")
-
-    @model_validator(mode="after")
-    def _has_sensible_metadata(self) -> "IngestRequest":
-        if len(json.dumps(self.metadata)) > _MAX_METADATA_CHARACTERS:
-            raise ValueError(f"metadata is larger than {_MAX_METADATA_CHARACTERS:,} characters")
-        return self
 
     @property
     def all_tags(self) -> tuple[str, ...]:

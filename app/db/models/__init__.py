@@ -6,6 +6,7 @@ from app.db.models.conversations import Message, MessageStatus, Session
 from app.db.models.documents import (
     Chunk,
     Collection,
+    CollectionUser,
     Document,
     DocumentStatus,
     IndexState,
@@ -19,6 +20,7 @@ __all__ = [
     "Base",
     "Chunk",
     "Collection",
+    "CollectionUser",
     "Document",
     "DocumentStatus",
     "Guesses",

@@ -19,6 +19,7 @@ from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import ARRAY, REGCONFIG, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.core.access import Visibility
 from app.db.models.base import Base, CreatedAt, Id, UpdatedAt
 
 
@@ -30,6 +31,8 @@ class DocumentStatus(StrEnum):
 
 
 class Collection(Base):
+    """Documents with one access list. With an owner it is that user's personal one, of which each has one at most."""
+
     __tablename__ = "collections"
 
     id: Mapped[Id]
@@ -37,12 +40,59 @@ class Collection(Base):
         ForeignKey("organizations.id", ondelete="CASCADE"), index=True
     )
     name: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default="")
+    visibility: Mapped[str] = mapped_column(server_default=Visibility.ORGANIZATION)
     is_default: Mapped[bool] = mapped_column(server_default=false())
+    owner_id: Mapped[str | None]
+    created_by: Mapped[str | None]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "owner_id"],
+            ["users.organization_id", "users.id"],
+            ondelete="SET NULL (owner_id)",
+        ),
+        Index("uq_collections_default", "organization_id", unique=True, postgresql_where=sql("is_default")),
+        Index(
+            "uq_collections_owner",
+            "organization_id",
+            "owner_id",
+            unique=True,
+            postgresql_where=sql("owner_id IS NOT NULL"),
+        ),
+        Index("ix_collections_newest", "organization_id", sql("created_at DESC"), sql("id DESC")),
+        UniqueConstraint("organization_id", "id"),
+        CheckConstraint("visibility IN ('organization', 'restricted')", name="visibility"),
+        CheckConstraint(
+            "owner_id IS NULL OR (visibility = 'restricted' AND NOT is_default)", name="personal"
+        ),
+    )
+
+
+class CollectionUser(Base):
+    """A line of a collection's access list."""
+
+    __tablename__ = "collection_users"
+
+    collection_id: Mapped[Id]
+    user_id: Mapped[Id]
+    organization_id: Mapped[str]
+    permission: Mapped[str]
     created_at: Mapped[CreatedAt]
 
     __table_args__ = (
-        Index("uq_collections_default", "organization_id", unique=True, postgresql_where=sql("is_default")),
-        UniqueConstraint("organization_id", "id"),
+        ForeignKeyConstraint(
+            ["organization_id", "collection_id"],
+            ["collections.organization_id", "collections.id"],
+            ondelete="CASCADE",
+        ),
+        ForeignKeyConstraint(
+            ["organization_id", "user_id"], ["users.organization_id", "users.id"], ondelete="CASCADE"
+        ),
+        Index("ix_collection_users_user", "organization_id", "user_id"),
+        CheckConstraint("permission IN ('read', 'write')", name="permission"),
     )
 
 

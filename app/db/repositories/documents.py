@@ -1,6 +1,6 @@
 """Documents, their pages of text and their chunks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from sqlalchemy import delete, func, insert, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import defer
 
 from app.core import ids
+from app.core.errors import SameTextElsewhere
 from app.db.models import Chunk, Document, DocumentStatus, Page
-from app.db.repositories.base import Repository
+from app.db.repositories.base import Repository, one_of
 
 _INSERT_CHUNKS: Final = text("""
 INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, tags,
@@ -27,6 +29,8 @@ SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char
          AS c (id, ordinal, page, char_start, char_end, text, embedding)
  WHERE d.organization_id = :organization_id AND d.id = :document_id
 """)
+
+_CARRIED_BY_CHUNKS: Final = frozenset({"collection_id", "tags", "metadata_"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,18 @@ class NewChunk:
 
 
 class DocumentRepository(Repository):
-    async def find(self, document_id: str) -> Document | None:
-        result: Document | None = await self.session.scalar(
-            select(Document).where(
-                Document.organization_id == self.organization_id, Document.id == document_id
-            )
+    async def find(
+        self, document_id: str, *, within: Collection[str] | None = None, lock: bool = False
+    ) -> Document | None:
+        """A document, if it is in one of the collections `within` (None: in any)."""
+        query = select(Document).where(
+            Document.organization_id == self.organization_id, Document.id == document_id
         )
+        if within is not None:
+            query = query.where(one_of(Document.collection_id, within))
+        if lock:
+            query = query.with_for_update()
+        result: Document | None = await self.session.scalar(query)
         return result
 
     async def find_same_content(self, *, collection_id: str, sha256: str) -> Document | None:
@@ -61,10 +71,21 @@ class DocumentRepository(Repository):
         return result
 
     async def newest(
-        self, *, limit: int, after: tuple[datetime, str] | None, offset: int, conditions: Mapping[str, Any]
+        self,
+        *,
+        limit: int,
+        after: tuple[datetime, str] | None,
+        offset: int,
+        conditions: Mapping[str, Any],
+        within: Collection[str] | None = None,
     ) -> Sequence[Document]:
-        """A page of documents, newest first; `conditions` may name collection_id, status, tag and title."""
+        """A page of documents, newest first, of the collections `within` (None: of all).
+
+        `conditions` may name collection_id, status, tag and title.
+        """
         query = select(Document).where(Document.organization_id == self.organization_id)
+        if within is not None:
+            query = query.where(one_of(Document.collection_id, within))
         if (collection_id := conditions.get("collection_id")) is not None:
             query = query.where(Document.collection_id == collection_id)
         if (status := conditions.get("status")) is not None:
@@ -99,23 +120,53 @@ class DocumentRepository(Repository):
     async def replace(
         self, document_id: str, values: Mapping[str, Any], pages: Sequence[str]
     ) -> Document | None:
-        """Give a document new content, its old pages and chunks removed; None when it is gone."""
-        document: Document | None = await self.session.scalar(
-            update(Document)
-            .where(Document.organization_id == self.organization_id, Document.id == document_id)
-            .values(
-                status=DocumentStatus.COMPLETED,
-                generation=Document.generation + 1,
-                page_count=len(pages),
-                updated_at=func.now(),
+        """Give a document new content, its old pages and chunks removed; None when it is gone.
+
+        Raises SameTextElsewhere when another document of the collection has this content.
+        """
+        document = await self._update(
+            document_id,
+            {
+                "status": DocumentStatus.COMPLETED,
+                "generation": Document.generation + 1,
+                "page_count": len(pages),
                 **values,
-            )
-            .returning(Document)
+            },
         )
         if document is not None:
             await self.session.execute(delete(Chunk).where(Chunk.document_id == document_id))
             await self.session.execute(delete(Page).where(Page.document_id == document_id))
             await self._add_pages(document_id, pages)
+        return document
+
+    async def change(self, document_id: str, values: Mapping[str, Any]) -> Document | None:
+        """Set columns of a document, and on its chunks what they carry of them; None when it is gone.
+
+        Raises SameTextElsewhere when it would move to where another document has the same content.
+        """
+        document = await self._update(document_id, values)
+        if document is not None and not _CARRIED_BY_CHUNKS.isdisjoint(values):
+            await self.session.execute(
+                update(Chunk)
+                .where(Chunk.organization_id == self.organization_id, Chunk.document_id == document_id)
+                .values({name: value for name, value in values.items() if name in _CARRIED_BY_CHUNKS})
+                .execution_options(synchronize_session=False)
+            )
+        return document
+
+    async def _update(self, document_id: str, values: Mapping[str, Any]) -> Document | None:
+        try:
+            document: Document | None = await self.session.scalar(
+                update(Document)
+                .where(Document.organization_id == self.organization_id, Document.id == document_id)
+                .values(updated_at=func.now(), **values)
+                .returning(Document)
+                .execution_options(populate_existing=True)
+            )
+        except IntegrityError as error:
+            if "uq_documents_collection_id_sha256" in str(error.orig):
+                raise SameTextElsewhere from error
+            raise
         return document
 
     async def _add_pages(self, document_id: str, pages: Sequence[str]) -> None:

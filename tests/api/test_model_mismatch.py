@@ -1,0 +1,38 @@
+"""The embedding model is changed under an index: nothing is mixed, and the way back is said."""
+
+from tests.fixtures.postgres import MakeDatabase
+from tests.fixtures.provider import ScriptedProvider
+from tests.fixtures.service import make_settings, running
+
+
+async def test_vectors_of_two_models_are_never_compared(
+    make_database: MakeDatabase, provider: ScriptedProvider
+) -> None:
+    url = await make_database()
+    remote = {
+        "openai_api_key": "sk-test",
+        "openai_base_url": provider.url,
+        "embedding_model": "text-embedding-3-large-of-1300",
+    }
+    async with running(make_settings(DB_URL=url, **remote)) as service:
+        key, _ = await service.new_key()
+        async with service.client(key) as client:
+            assert (await client.post("/ingest", json={"text": "The sky is blue."})).status_code == 200
+
+    async with running(make_settings(DB_URL=url)) as service, service.client(key) as client:
+        for path, body in (
+            ("/search", {"query": "sky"}),
+            ("/chat", {"message": "sky?"}),
+            ("/ingest", {"text": "More"}),
+        ):
+            response = await client.post(path, json=body)
+            assert response.status_code == 503
+            assert response.json()["error"]["code"] == "embedding_model_mismatch"
+            assert "Set EMBEDDING_MODEL" in response.json()["error"]["message"]
+        ready = (await client.get("/health/ready")).json()
+        assert [part["name"] for part in ready["parts"] if part["status"] == "down"] == ["index"]
+        document_id = (await client.get("/documents")).json()[0]["id"]
+        assert (await client.delete(f"/documents/{document_id}")).status_code == 204
+
+    async with running(make_settings(DB_URL=url)) as service, service.client(key) as client:
+        assert (await client.post("/ingest", json={"text": "More"})).status_code == 200

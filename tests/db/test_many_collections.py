@@ -1,0 +1,71 @@
+"""A search within many collections finds the same, whichever way the statement is put together."""
+
+import numpy as np
+import pytest
+
+from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
+from app.core.retrieval import SearchFilter
+from app.db.engine import Database
+from app.db.repositories.chunks import ChunkRepository, ScopeSizes
+from app.db.repositories.collections import CollectionRepository
+from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.db.repositories.identity import IdentityRepository
+
+
+class Pretending(ScopeSizes):
+    """Says how many chunks the collections of a filter hold, and the whole organization."""
+
+    def __init__(self, visible: int, whole: int) -> None:
+        super().__init__()
+        self.visible, self.whole = visible, whole
+
+    def get(self, scope: tuple[str, ...]) -> int | None:
+        return self.whole if len(scope) == 1 else self.visible
+
+
+async def fill(database: Database) -> tuple[Principal, list[str]]:
+    """Thirty collections with one chunk each; they differ in one word."""
+    async with database.unit_of_work(SYSTEM) as session:
+        organization_id = await IdentityRepository(session).add_organization("O")
+    principal = Principal(PrincipalKind.API_KEY, "key_1", organization_id, Role.ADMIN, ALL_SCOPES)
+    made = []
+    async with database.unit_of_work(principal) as session:
+        documents = DocumentRepository(session, principal)
+        for number in range(30):
+            collection_id = (await CollectionRepository(session, principal).add(f"C{number}")).id
+            made.append(collection_id)
+            values = {"id": f"doc_{number}", "collection_id": collection_id, "sha256": str(number)}
+            await documents.add_completed(
+                {**values, "title": "T", "content_type": "text/plain", "size_bytes": 1, "chunk_count": 1},
+                ["p"],
+            )
+            vector = np.zeros(32, dtype=np.float32)
+            vector[number] = 1
+            chunk = NewChunk(
+                ordinal=0, page=1, start=0, end=9, text=f"the heron number{number}", embedding=vector
+            )
+            await documents.add_chunks(f"doc_{number}", [chunk], language="english", embedding_model="m")
+    return principal, made
+
+
+@pytest.mark.parametrize("whole", [10_000, 1_000_000], ids=["most of it", "a small part of it"])
+@pytest.mark.parametrize("visible", [1, 10_000, 10_001], ids=["small", "exact", "hnsw"])
+async def test_exactly_the_visible_collections_are_searched(
+    database: Database, visible: int, whole: int
+) -> None:
+    principal, made = await fill(database)
+
+    async with database.unit_of_work(principal) as session:
+        hits = await ChunkRepository(session, principal).search(
+            question="heron number3 number29",
+            embedding=[1.0] * 32,
+            limit=50,
+            where=SearchFilter(collection_ids=tuple(made[:20])),
+            language="english",
+            embedding_model="m",
+            exact_up_to=10_000,
+            sizes=Pretending(visible, whole),
+        )
+
+    assert {hit.collection_id for hit in hits} == set(made[:20])
+    assert hits[0].collection_id == made[3]

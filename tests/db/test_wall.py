@@ -1,0 +1,335 @@
+"""The wall alone: every repository method, with its own filters naming the victim, in the transaction of another.
+
+A repository filters by its principal's organization, the database by the transaction's. Here the two differ: the
+repository's principal is the victim, the transaction is the attacker's. Whatever a method asks for by name must then
+come to nothing, although the same call in the victim's own transaction does something.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, NoResultFound
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.access import Permission
+from app.core.errors import UserNotFound
+from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
+from app.core.retrieval import SearchFilter
+from app.db import repositories
+from app.db.engine import Database
+from app.db.models import Base
+from app.db.repositories.base import Repository
+from app.db.repositories.chunks import ChunkRepository, ScopeSizes
+from app.db.repositories.collections import AccessListRepository, CollectionRepository
+from app.db.repositories.conversations import ConversationRepository, NewTurn
+from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.db.repositories.identity import IdentityRepository
+from app.db.repositories.visibility import VisibilityRepository
+
+for module in pkgutil.iter_modules(repositories.__path__):
+    importlib.import_module(f"{repositories.__name__}.{module.name}")
+
+# These work in transactions of the system principal; their tables are out of the application's reach altogether.
+OF_CREDENTIALS = {"ApiKeyRepository", "OneTimeRepository", "UserRepository"}
+METHODS = {
+    f"{kind.__name__}.{name}"
+    for kind in Repository.__subclasses__()
+    if kind.__name__ not in OF_CREDENTIALS
+    for name, member in vars(kind).items()
+    if inspect.isfunction(member) and not name.startswith("_")
+}
+VECTOR = np.ones(4, dtype=np.float32)
+CHUNK = NewChunk(ordinal=7, page=1, start=0, end=6, text="canary", embedding=VECTOR)
+NEW_DOCUMENT = {"title": "t", "content_type": "text/plain", "size_bytes": 1}
+
+
+@dataclass(frozen=True)
+class Victim:
+    """Somebody's rows, by their ids."""
+
+    principal: Principal
+    collection_id: str
+    document_id: str
+    answer_id: str
+    listed_user: str
+
+    def search(
+        self, session: AsyncSession, visible: int, exact_up_to: int = 10_000, **where: Any
+    ) -> Awaitable[list[Any]]:
+        """With so many chunks pretended visible: few, and many with and without an exact search."""
+        return ChunkRepository(session, self.principal).search(
+            question="canary",
+            embedding=VECTOR.tolist(),
+            limit=5,
+            where=SearchFilter(**where),
+            language="english",
+            embedding_model="m",
+            exact_up_to=exact_up_to,
+            sizes=_Pretending(visible),
+        )
+
+
+class _Pretending(ScopeSizes):
+    """Says that a scope is large, so that the forms of the statement for large ones are taken."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def get(self, scope: tuple[str, ...]) -> int | None:
+        return self.size
+
+
+Case = Callable[[AsyncSession, Victim], Awaitable[object]]
+
+
+async def found_of(session: AsyncSession, victim: Victim) -> set[str]:
+    wanted = {victim.collection_id}
+    return wanted - await CollectionRepository(session, victim.principal).missing(wanted)
+
+
+async def put_new_document(session: AsyncSession, v: Victim) -> object:
+    return await DocumentRepository(session, v.principal).add_completed(
+        {**NEW_DOCUMENT, "id": "doc_new", "collection_id": v.collection_id, "sha256": "new"}, ["page"]
+    )
+
+
+CASES: dict[str, list[Case]] = {
+    "ChunkRepository.search": [
+        lambda s, v: v.search(s, 1),
+        lambda s, v: v.search(s, 1, collection_ids=(v.collection_id,)),
+        lambda s, v: v.search(s, 10_000),
+        lambda s, v: v.search(s, 10_000, collection_ids=(v.collection_id,)),
+        lambda s, v: v.search(s, 10_001),
+        lambda s, v: v.search(s, 10_001, collection_ids=(v.collection_id,)),
+        lambda s, v: v.search(s, 10_000, document_ids=(v.document_id,)),
+    ],
+    "CollectionRepository.find": [
+        lambda s, v: CollectionRepository(s, v.principal).find(v.collection_id),
+        lambda s, v: CollectionRepository(s, v.principal).find(v.collection_id, lock=True),
+    ],
+    "CollectionRepository.keep": [
+        lambda s, v: CollectionRepository(s, v.principal).keep(v.collection_id, within=None)
+    ],
+    "CollectionRepository.missing": [found_of],
+    "CollectionRepository.default_id": [lambda s, v: CollectionRepository(s, v.principal).default_id()],
+    "CollectionRepository.personal_id": [
+        lambda s, v: CollectionRepository(s, v.principal).personal_id(name="P")
+    ],
+    "CollectionRepository.newest": [
+        lambda s, v: CollectionRepository(s, v.principal).newest(limit=9, after=None, offset=0, within=None)
+    ],
+    "CollectionRepository.counts": [
+        lambda s, v: CollectionRepository(s, v.principal).counts([v.collection_id])
+    ],
+    "CollectionRepository.add": [lambda s, v: CollectionRepository(s, v.principal).add("N")],
+    "CollectionRepository.change": [
+        lambda s, v: CollectionRepository(s, v.principal).change(v.collection_id, {"name": "N"})
+    ],
+    "CollectionRepository.delete": [
+        lambda s, v: CollectionRepository(s, v.principal).delete(v.collection_id)
+    ],
+    "AccessListRepository.users": [
+        lambda s, v: AccessListRepository(s, v.principal).users(v.collection_id, limit=9, offset=0)
+    ],
+    "AccessListRepository.grant": [
+        lambda s, v: AccessListRepository(s, v.principal).grant(
+            v.collection_id, {v.principal.id: Permission.WRITE}
+        ),
+        lambda s, v: AccessListRepository(s, v.principal).grant(
+            v.collection_id, {v.listed_user: Permission.WRITE}
+        ),
+    ],
+    "AccessListRepository.revoke": [
+        lambda s, v: AccessListRepository(s, v.principal).revoke(v.collection_id, v.listed_user)
+    ],
+    "AccessListRepository.clear": [lambda s, v: AccessListRepository(s, v.principal).clear(v.collection_id)],
+    "VisibilityRepository.of_user": [lambda s, v: VisibilityRepository(s, v.principal).of_user()],
+    "VisibilityRepository.existing": [
+        lambda s, v: VisibilityRepository(s, v.principal).existing(frozenset({v.collection_id}))
+    ],
+    "DocumentRepository.find": [
+        lambda s, v: DocumentRepository(s, v.principal).find(v.document_id),
+        lambda s, v: DocumentRepository(s, v.principal).find(
+            v.document_id, within={v.collection_id}, lock=True
+        ),
+    ],
+    "DocumentRepository.find_same_content": [
+        lambda s, v: DocumentRepository(s, v.principal).find_same_content(
+            collection_id=v.collection_id, sha256="0"
+        )
+    ],
+    "DocumentRepository.newest": [
+        lambda s, v: DocumentRepository(s, v.principal).newest(limit=9, after=None, offset=0, conditions={})
+    ],
+    "DocumentRepository.add_completed": [put_new_document],
+    "DocumentRepository.replace": [
+        lambda s, v: DocumentRepository(s, v.principal).replace(v.document_id, {"title": "N"}, ["new"])
+    ],
+    "DocumentRepository.change": [
+        lambda s, v: DocumentRepository(s, v.principal).change(v.document_id, {"tags": ["n"]})
+    ],
+    "DocumentRepository.add_chunks": [
+        lambda s, v: DocumentRepository(s, v.principal).add_chunks(
+            v.document_id, [CHUNK], language="english", embedding_model="m"
+        )
+    ],
+    "DocumentRepository.chunks": [
+        lambda s, v: DocumentRepository(s, v.principal).chunks(v.document_id, limit=9, offset=0)
+    ],
+    "DocumentRepository.delete": [lambda s, v: DocumentRepository(s, v.principal).delete(v.document_id)],
+    "ConversationRepository.open_turn": [
+        lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_2", "a"), history=9),
+        lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_new", "b"), history=9),
+    ],
+    "ConversationRepository.interrupt_dead_answer": [
+        lambda s, v: ConversationRepository(s, v.principal).interrupt_dead_answer(
+            "sess_1", before=datetime(2100, 1, 1, tzinfo=UTC)
+        )
+    ],
+    "ConversationRepository.finish_answer": [
+        lambda s, v: ConversationRepository(s, v.principal).finish_answer(v.answer_id, FINISHED)
+    ],
+    "ConversationRepository.find_session": [
+        lambda s, v: ConversationRepository(s, v.principal).find_session("sess_1")
+    ],
+    "ConversationRepository.messages": [
+        lambda s, v: ConversationRepository(s, v.principal).messages("sess_1", limit=9, offset=0)
+    ],
+}
+FINISHED: dict[str, Any] = {
+    "content": "changed",
+    "status": "complete",
+    "sources": [],
+    "usage": {},
+    "model": "m",
+    "refused": False,
+    "finish_reason": "stop",
+    "latency_ms": 1,
+}
+
+
+def new_turn(session_id: str, name: str) -> NewTurn:
+    return NewTurn(session_id, "canary", f"msg_{name}_question", "canary", f"msg_{name}_answer", "m")
+
+
+_READABLE = text("""
+SELECT relname FROM pg_class
+ WHERE relname = ANY(:tables) AND relnamespace = CAST(current_schema() AS regnamespace)
+   AND has_table_privilege('ibid_app', oid, 'SELECT')
+""")
+
+
+async def readable(session: AsyncSession) -> list[str]:
+    """The tables with an organization that the application's role reads at all."""
+    walled = [table.name for table in Base.metadata.sorted_tables if "organization_id" in table.columns]
+    return sorted((await session.execute(_READABLE, {"tables": walled})).scalars())
+
+
+async def new_person(database: Database, name: str, *, organization_id: str | None = None) -> Principal:
+    async with database.unit_of_work(SYSTEM) as session:
+        identity = IdentityRepository(session)
+        if organization_id is None:
+            organization_id = await identity.add_organization(name)
+        user_id = await identity.add_user(
+            organization_id=organization_id, email=f"{name}@test", password_hash="none", role=Role.USER
+        )
+    return Principal(PrincipalKind.USER, user_id, organization_id, Role.USER, ALL_SCOPES)
+
+
+async def new_victim(database: Database) -> Victim:
+    """An organization with a row in every table that a repository reads."""
+    principal = await new_person(database, "victim")
+    other = await new_person(database, "listed", organization_id=principal.organization)
+    async with database.unit_of_work(principal) as session:
+        collections = CollectionRepository(session, principal)
+        collection_id = (await collections.add("C")).id
+        await AccessListRepository(session, principal).grant(collection_id, {other.id: Permission.READ})
+        documents = DocumentRepository(session, principal)
+        values = {
+            **NEW_DOCUMENT,
+            "id": "doc_1",
+            "collection_id": collection_id,
+            "sha256": "0",
+            "chunk_count": 1,
+        }
+        assert await documents.add_completed(values, ["canary"]) is not None
+        first = NewChunk(ordinal=0, page=1, start=0, end=6, text="canary", embedding=VECTOR)
+        await documents.add_chunks("doc_1", [first], language="english", embedding_model="m")
+        conversations = ConversationRepository(session, principal)
+        assert await conversations.open_turn(new_turn("sess_1", "first"), history=0) == []
+        assert await conversations.open_turn(new_turn("sess_2", "second"), history=0) == []
+        await conversations.finish_answer("msg_second_answer", FINISHED)
+    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id)
+
+
+async def snapshot(session: AsyncSession) -> dict[str, list[str]]:
+    """Every row that the transaction sees."""
+    return {
+        table: sorted((await session.execute(text(f"SELECT CAST({table} AS text) FROM {table}"))).scalars())
+        for table in await readable(session)
+    }
+
+
+class Undo(Exception):
+    """Ends a transaction without its effects."""
+
+
+async def does_something(database: Database, victim: Victim, case: Case) -> bool:
+    """Whether the call gives or changes anything in the victim's own transaction."""
+    something = False
+    try:
+        async with database.unit_of_work(victim.principal) as session:
+            before = await snapshot(session)
+            result = await case(session, victim)
+            something = bool(result) or await snapshot(session) != before
+            raise Undo
+    except Undo:
+        return something
+
+
+async def is_held(database: Database, attacker: Principal, victim: Victim, case: Case) -> bool:
+    """Whether the call gives nothing in the attacker's transaction: an error of the database, or an empty result."""
+    try:
+        async with database.unit_of_work(attacker) as session:
+            return not await case(session, victim)
+    except (NoResultFound, UserNotFound):
+        return True
+    except DBAPIError as error:
+        return "row-level security" in str(error)
+
+
+def test_every_method_of_every_repository_has_a_case() -> None:
+    assert set(CASES) == METHODS
+
+
+async def test_the_database_alone_keeps_organizations_apart(database: Database) -> None:
+    victim, attacker = await new_victim(database), await new_person(database, "attacker")
+    async with database.unit_of_work(SYSTEM) as session:
+        before = await snapshot(session)
+
+    for name, cases in CASES.items():
+        for number, case in enumerate(cases):
+            assert await does_something(database, victim, case), (name, number)
+            assert await is_held(database, attacker, victim, case), (name, number)
+
+    async with database.unit_of_work(SYSTEM) as session:
+        assert await snapshot(session) == before
+
+
+async def test_without_an_organization_a_transaction_sees_nothing(database: Database) -> None:
+    await new_victim(database)
+    nobody = Principal(PrincipalKind.API_KEY, "key_1", None, Role.ADMIN, ALL_SCOPES)
+
+    async with database.unit_of_work(nobody) as session:
+        seen = await snapshot(session)
+
+    assert len(seen) >= 7
+    assert not any(seen.values())
