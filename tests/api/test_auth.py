@@ -1,10 +1,13 @@
 """Logging in, staying logged in and logging out, as a front end does it."""
 
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
 
+from app.core import crypto
 from app.core.principal import ALL_SCOPES, USER_SCOPES, Role
 from tests.fixtures.accounts import PASSWORD, Person, log_in, new_person
 from tests.fixtures.service import Service
@@ -112,6 +115,19 @@ async def test_a_form_that_is_none_is_refused(visitor: httpx.AsyncClient, conten
     response = await visitor.post("/auth/login", content=content, headers={"Content-Type": kind})
 
     assert (response.status_code, code_of(response)) == (422, "validation_error")
+
+
+@pytest.mark.parametrize("name", ["", "\0", "a\0b@example.com", "' OR 1=1 --", "\ud800", "x" * 320])
+async def test_a_strange_name_is_an_unknown_one(visitor: httpx.AsyncClient, name: str) -> None:
+    form = await visitor.post(
+        "/auth/login",
+        content=urlencode(
+            {"username": name.encode("utf-8", "surrogatepass"), "password": "p", "totp_code": "\0"}
+        ),
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+    )
+
+    assert (form.status_code, code_of(form)) == (401, "login_failed")
 
 
 @pytest.mark.parametrize("password", ["wrong", "", "a\0b", "x" * 256, PASSWORD + " ", PASSWORD.upper()])
@@ -275,10 +291,6 @@ async def test_superadmins_act_where_they_say_and_others_only_at_home(
 
 
 async def test_a_key_ring_without_the_signing_key_ends_all_access_tokens(service: Service) -> None:
-    from dataclasses import replace
-
-    from app.core import crypto
-
     person = await new_person(service)
     app = variant(service)
     app.state.runtime = replace(app.state.runtime, keyring=crypto.keyring("another secret key " * 3))

@@ -15,7 +15,7 @@ class LoginForm(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    username: str = Field(max_length=320, description="The e-mail address.")
+    username: Annotated[CleanText, Field(max_length=320, description="The e-mail address.")]
     password: SecretStr = Field(max_length=256)
     totp_code: str | None = Field(
         None, max_length=40, description="Where a second factor is enrolled: its code, or a recovery code."
