@@ -23,7 +23,8 @@ from app.core.retrieval import EVERYTHING, Hit, SearchFilter
 from app.core.text import clean
 from app.db.engine import Transaction
 from app.db.models import Message, MessageStatus
-from app.db.repositories.conversations import ConversationRepository, NewTurn, StoredTurn
+from app.db.repositories.conversations import ConversationRepository
+from app.db.repositories.turns import NewTurn, StoredTurn, TurnRepository
 from app.rag import conversation, extractive, prices
 from app.rag.citations import CitationFilter
 from app.rag.llms import ChatModel, Completion, Turn
@@ -241,11 +242,9 @@ async def _open(runtime: Runtime, principal: Principal, question: Question) -> t
     try:
         stored = await _store_turn(runtime, principal, turn)
     except SessionBusy:
-        async with runtime.database.unit_of_work(principal) as session:
+        async with runtime.database.direct(principal) as session:
             dead = clock.now() - timedelta(seconds=settings.longest_turn_seconds)
-            await ConversationRepository(session, principal).interrupt_dead_answer(
-                turn.session_id, before=dead
-            )
+            await TurnRepository(session, principal).interrupt_dead_answer(turn.session_id, before=dead)
         stored = await _store_turn(runtime, principal, turn)
     history = [Turn(message.role, message.content) for message in stored]
     if question.history is not None:
@@ -255,8 +254,8 @@ async def _open(runtime: Runtime, principal: Principal, question: Question) -> t
 
 
 async def _store_turn(runtime: Runtime, principal: Principal, turn: NewTurn) -> list[StoredTurn]:
-    async with runtime.database.unit_of_work(principal) as session:
-        stored = await ConversationRepository(session, principal).open_turn(
+    async with runtime.database.direct(principal) as session:
+        stored = await TurnRepository(session, principal).open_turn(
             turn, history=runtime.settings.max_history_messages
         )
         if stored is None:
@@ -377,8 +376,8 @@ async def _finish(runtime: Runtime, principal: Principal, draft: _Draft, status:
         "finish_reason": draft.finish_reason,
         "latency_ms": round((time.monotonic() - draft.started) * 1000),
     }
-    async with runtime.database.unit_of_work(principal) as session:
-        await ConversationRepository(session, principal).finish_answer(draft.message_id, values)
+    async with runtime.database.direct(principal) as session:
+        await TurnRepository(session, principal).finish_answer(draft.message_id, values)
 
 
 async def _finish_despite_cancellation(
