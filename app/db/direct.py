@@ -171,8 +171,9 @@ async def _nothing_to_reset(_: asyncpg.Connection) -> None:
     return None
 
 
-def opening(*, role: str, organization_id: str, planned_anew: bool) -> str:
+def opening(*, role: str, organization_id: str, planned_anew: bool, flushed_later: bool) -> str:
     """One message to the server that begins a transaction as this role and organization."""
     organization = organization_id.replace("'", "''")
     plans = "SET LOCAL plan_cache_mode = force_custom_plan;" if planned_anew else ""
-    return f"BEGIN; SET LOCAL ROLE {role}; SET LOCAL ibid.organization_id = '{organization}'; {plans}"
+    flush = "SET LOCAL synchronous_commit = off;" if flushed_later else ""
+    return f"BEGIN; SET LOCAL ROLE {role}; SET LOCAL ibid.organization_id = '{organization}'; {plans}{flush}"

@@ -73,15 +73,20 @@ class Database:
 
     @asynccontextmanager
     async def direct(
-        self, principal: Principal, *, planned_anew: bool = False
+        self, principal: Principal, *, planned_anew: bool = False, flushed_later: bool = False
     ) -> AsyncIterator[DirectTransaction]:
         """The same without SQLAlchemy, for textual statements.
 
         With `planned_anew` every statement is planned for its own parameters: worth a millisecond for a search, whose
-        best plan differs between organizations, and a waste for everything else. Raises as `unit_of_work` does.
+        best plan differs between organizations, and a waste for everything else. With `flushed_later` the commit does not
+        wait for the disk: for what nobody is told is stored before a later commit, which flushes this one too. Raises as
+        `unit_of_work` does.
         """
         opening = direct.opening(
-            role=_role(principal), organization_id=principal.organization_id or "", planned_anew=planned_anew
+            role=_role(principal),
+            organization_id=principal.organization_id or "",
+            planned_anew=planned_anew,
+            flushed_later=flushed_later,
         )
         with translated_errors():
             connection = await self._pool.begin(opening, timeout_seconds=_POOL_TIMEOUT_SECONDS)

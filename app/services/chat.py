@@ -254,7 +254,8 @@ async def _open(runtime: Runtime, principal: Principal, question: Question) -> t
 
 
 async def _store_turn(runtime: Runtime, principal: Principal, turn: NewTurn) -> list[StoredTurn]:
-    async with runtime.database.direct(principal) as session:
+    # On disk at the latest with the answer, and before that nobody is told that it is stored.
+    async with runtime.database.direct(principal, flushed_later=True) as session:
         stored = await TurnRepository(session, principal).open_turn(
             turn, history=runtime.settings.max_history_messages
         )
