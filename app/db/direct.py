@@ -18,6 +18,10 @@ from sqlalchemy import TextClause
 _PARAMETER: Final = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)")
 _MOST_STATEMENTS: Final = 4_096
 _CLOSING_SECONDS: Final = 5.0
+_PLANNED_FOR_ALL: Final = (
+    "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;"
+    " SET LOCAL max_parallel_workers_per_gather = 0;"
+)
 
 
 class Row(asyncpg.Record):
@@ -171,9 +175,9 @@ async def _nothing_to_reset(_: asyncpg.Connection) -> None:
     return None
 
 
-def opening(*, role: str, organization_id: str, planned_anew: bool, flushed_later: bool) -> str:
+def opening(*, role: str, organization_id: str, planned_for_all: bool, flushed_later: bool) -> str:
     """One message to the server that begins a transaction as this role and organization."""
     organization = organization_id.replace("'", "''")
-    plans = "SET LOCAL plan_cache_mode = force_custom_plan;" if planned_anew else ""
+    plans = _PLANNED_FOR_ALL if planned_for_all else ""
     flush = "SET LOCAL synchronous_commit = off;" if flushed_later else ""
     return f"BEGIN; SET LOCAL ROLE {role}; SET LOCAL ibid.organization_id = '{organization}'; {plans}{flush}"

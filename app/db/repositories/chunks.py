@@ -59,7 +59,9 @@ class ChunkRepository(TextRepository):
             form = Form.SMALL
         statement = retrieval(
             form,
+            embedding_model=embedding_model,
             dimension=len(embedding),
+            nearest=max(_NEAREST, limit),
             conditions=conditions,
             by_collection=await self._probes_collections(where, visible, sizes),
         )
@@ -69,9 +71,7 @@ class ChunkRepository(TextRepository):
                 "question": question,
                 "embedding": HalfVector(embedding),
                 "language": language,
-                "embedding_model": embedding_model,
                 "limit": limit,
-                "nearest": max(_NEAREST, limit),
                 "window": float(_WINDOW),
                 "visible": float(visible),
                 "dense_weight": _DENSE_WEIGHT,
