@@ -24,7 +24,7 @@ _PLANNED_FOR_ALL: Final = (
 )
 
 
-class Row(asyncpg.Record):
+class Row(asyncpg.Record):  # type: ignore[misc]  # asyncpg has no types
     """A row whose columns are attributes, as SQLAlchemy's are."""
 
     def __getattr__(self, name: str) -> Any:

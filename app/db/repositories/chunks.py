@@ -69,7 +69,7 @@ class ChunkRepository(TextRepository):
             statement,
             {
                 "question": question,
-                "embedding": HalfVector(embedding),
+                "embedding": HalfVector(list(embedding)),
                 "language": language,
                 "limit": limit,
                 "window": float(_WINDOW),
