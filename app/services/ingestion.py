@@ -20,7 +20,7 @@ from app.db.engine import Database
 from app.db.models import Document
 from app.db.repositories.documents import DocumentRepository, NewChunk
 from app.rag import chunking
-from app.services import access, embeddings
+from app.services import access, embeddings, indexing
 from app.services.runtime import Runtime
 
 _TITLE_CHARACTERS: Final = 80
@@ -83,6 +83,7 @@ async def ingest_text(runtime: Runtime, principal: Principal, item: TextSource) 
         "tags": list(item.tags),
         "metadata_": item.metadata or {},
         "chunk_count": len(chunks),
+        "languages": indexing.languages_of([(chunk.language, chunk.terms) for chunk in chunks]),
     }
     return await _store(runtime, principal, item.document_id, values, text, chunks)
 
@@ -117,10 +118,12 @@ async def _chunks(runtime: Runtime, text: str) -> list[NewChunk]:
     size = min(settings.chunk_size_tokens, runtime.embeddings.max_tokens)
     pages = [chunking.Page(1, text)]
     overlap = min(settings.chunk_overlap_tokens, size // 2)
-    if len(text) < _THREAD_FROM_CHARACTERS:
+
+    def cut() -> tuple[list[chunking.Chunk], list[indexing.Analysed]]:
         pieces = chunking.split(pages, size_tokens=size, overlap_tokens=overlap)
-    else:
-        pieces = await asyncio.to_thread(chunking.split, pages, size_tokens=size, overlap_tokens=overlap)
+        return pieces, indexing.analyse(settings, [piece.text for piece in pieces])
+
+    pieces, analysed = cut() if len(text) < _THREAD_FROM_CHARACTERS else await asyncio.to_thread(cut)
     vectors = await embeddings.texts(runtime.embeddings, [piece.text for piece in pieces])
     return [
         NewChunk(
@@ -129,9 +132,11 @@ async def _chunks(runtime: Runtime, text: str) -> list[NewChunk]:
             start=piece.start,
             end=piece.end,
             text=piece.text,
+            language=language,
+            terms=terms,
             embedding=vector,
         )
-        for piece, vector in zip(pieces, vectors, strict=True)
+        for piece, (language, terms), vector in zip(pieces, analysed, vectors, strict=True)
     ]
 
 
@@ -165,7 +170,6 @@ async def _store(
         await documents.add_chunks(
             stored.id,
             chunks,
-            language=runtime.settings.text_search_language,
             embedding_model=runtime.embeddings.fingerprint,
         )
     return Ingested(stored, duplicate=False)
