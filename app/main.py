@@ -23,9 +23,9 @@ from app.db import embedded, migrations, upkeep
 from app.db.engine import Database, check_server, create_database
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
-from app.rag import embedding, index, llms
+from app.rag import embedding, index, languages, llms
 from app.rag.errors import RagError
-from app.services import first_run, maintenance
+from app.services import first_run, indexing, maintenance
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -120,6 +120,8 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             await embeddings.warm_up()
         except RagError as error:
             raise StartupError(f"The embedding model can't be used: {error}") from error
+        if indexing.fixed_language(settings) is None:
+            await asyncio.to_thread(languages.warm_up)
         async with database.unit_of_work(SYSTEM) as session:
             indexed_model, indexed_dimension = await IndexStateRepository(session).claim(
                 embedding_model=embeddings.fingerprint, dimension=embeddings.dimension

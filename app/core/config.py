@@ -180,9 +180,10 @@ class Settings(BaseSettings):
         description="Largest text that POST /ingest accepts, in bytes of UTF-8.",
     )
     text_search_language: str = Field(
-        "english",
+        "auto",
         pattern=r"^[a-z_]{1,63}$",
-        description="PostgreSQL text search configuration of new documents and of queries (`simple` knows no language).",
+        description="Language of new documents and of questions, whose word stems the full text search compares: `auto`"
+        " detects it, a name or code (`english`, `ms`) takes all texts to be in it, `simple` compares whole words.",
     )
 
     # --- Retrieval and chat -------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from app.db.engine import Database
 from app.db.repositories.documents import DocumentRepository, NewChunk
 from app.db.repositories.texts import StoredText, TextsRepository
 from app.rag import chunking
-from app.services import access, embeddings
+from app.services import access, embeddings, indexing
 from app.services.runtime import Runtime
 
 _TITLE_CHARACTERS: Final = 80
@@ -82,6 +82,7 @@ async def ingest_text(runtime: Runtime, principal: Principal, item: TextSource) 
         "tags": list(item.tags),
         "metadata_": item.metadata or {},
         "chunk_count": len(chunks),
+        "languages": indexing.languages_of([(chunk.language, chunk.terms) for chunk in chunks]),
     }
     if item.document_id is not None:
         return await _replace(runtime, principal, item.document_id, values, text, chunks)
@@ -125,10 +126,12 @@ async def _chunks(runtime: Runtime, text: str) -> list[NewChunk]:
     size = min(settings.chunk_size_tokens, runtime.embeddings.max_tokens)
     pages = [chunking.Page(1, text)]
     overlap = min(settings.chunk_overlap_tokens, size // 2)
-    if len(text) < _THREAD_FROM_CHARACTERS:
+
+    def cut() -> tuple[list[chunking.Chunk], list[indexing.Analysed]]:
         pieces = chunking.split(pages, size_tokens=size, overlap_tokens=overlap)
-    else:
-        pieces = await asyncio.to_thread(chunking.split, pages, size_tokens=size, overlap_tokens=overlap)
+        return pieces, indexing.analyse(settings, [piece.text for piece in pieces])
+
+    pieces, analysed = cut() if len(text) < _THREAD_FROM_CHARACTERS else await asyncio.to_thread(cut)
     vectors = await embeddings.texts(runtime.embeddings, [piece.text for piece in pieces])
     return [
         NewChunk(
@@ -137,9 +140,11 @@ async def _chunks(runtime: Runtime, text: str) -> list[NewChunk]:
             start=piece.start,
             end=piece.end,
             text=piece.text,
+            language=language,
+            terms=terms,
             embedding=vector,
         )
-        for piece, vector in zip(pieces, vectors, strict=True)
+        for piece, (language, terms), vector in zip(pieces, analysed, vectors, strict=True)
     ]
 
 
@@ -155,7 +160,6 @@ async def _add(
             values,
             text,
             chunks,
-            language=runtime.settings.text_search_language,
             embedding_model=runtime.embeddings.fingerprint,
         )
         if stored is not None:
@@ -185,7 +189,6 @@ async def _replace(
         await documents.add_chunks(
             document_id,
             chunks,
-            language=runtime.settings.text_search_language,
             embedding_model=runtime.embeddings.fingerprint,
         )
     return Ingested(StoredText(document_id, values["title"], len(chunks)), duplicate=False)

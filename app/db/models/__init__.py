@@ -10,8 +10,9 @@ from app.db.models.documents import (
     Document,
     DocumentStatus,
     IndexState,
-    LexemeStatistic,
     Page,
+    TermCount,
+    TermStatistic,
 )
 from app.db.models.identity import ApiKey, Organization, User
 
@@ -26,7 +27,6 @@ __all__ = [
     "Guesses",
     "IndexState",
     "Invitation",
-    "LexemeStatistic",
     "Login",
     "Message",
     "MessageStatus",
@@ -36,5 +36,7 @@ __all__ = [
     "RecoveryCode",
     "RefreshToken",
     "Session",
+    "TermCount",
+    "TermStatistic",
     "User",
 ]
