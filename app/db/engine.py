@@ -1,7 +1,8 @@
 """The engine and the unit of work: one transaction, run as a role that row-level security binds.
 
 The login role may be a superuser, which no policy stops. So every transaction begins by switching, for itself only,
-to `ibid_app` (sees one organization) or, for the system principal, to `ibid_system` (sees all).
+to `ibid_app` (sees one organization) or, for the system principal, to `ibid_system` (sees all). In the same statement it
+tells on whose behalf it is, which the database writes into the audit log with whatever the transaction changes.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+from app.core import origin
 from app.core.errors import DatabaseUnavailable, StartupError, StorageFull
 from app.core.principal import Principal, PrincipalKind
 
@@ -38,7 +40,7 @@ _SERVER_SETTINGS: Final = {
 }
 _ENTER: Final = text(
     "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true),"
-    " set_config('plan_cache_mode', :plans, true)"
+    " set_config('plan_cache_mode', :plans, true), set_config('ibid.origin', :origin, true)"
 )
 _CONNECTION_LOST_STATES: Final = ("08", "57P", "53300")
 _DISK_FULL_STATES: Final = ("53100", "53400")
@@ -67,6 +69,7 @@ class Database:
             "role": role,
             "organization_id": principal.organization_id or "",
             "plans": "force_custom_plan" if planned_anew else "auto",
+            "origin": origin.described(principal),
         }
         with translated_errors():
             session = await self._begin(settings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from app.core import clock, security, tokens
+from app.core.audit import Action
 from app.core.errors import InvalidRefreshToken, LoginFailed, TotpRequired, TotpWrong
 from app.core.principal import SYSTEM, Role
 from app.core.tokens import AccessClaims
@@ -15,7 +16,7 @@ from app.db.engine import Transaction
 from app.db.models import User
 from app.db.repositories.accounts import AccountRepository
 from app.db.repositories.logins import LoginRepository
-from app.services import guesses, passwords, second_factor
+from app.services import audit, guesses, passwords, second_factor
 from app.services.auth import Caller
 from app.services.runtime import Runtime
 
@@ -41,6 +42,7 @@ async def login(
     async with runtime.database.unit_of_work(SYSTEM) as session:
         found = await AccountRepository(session).find_by_email(email)
     if not await passwords.verify(password, found) or found is None or not found.is_active:
+        await _tell_failure(runtime, found, "password")
         raise LoginFailed
     if found.totp_enabled_at is not None and not totp_code:
         await guesses.refund(runtime.database, guess)
@@ -49,13 +51,14 @@ async def login(
         user = await AccountRepository(session).lock(found.id)
         if user is None or not user.is_active or user.password_hash != found.password_hash:
             raise LoginFailed  # changed while the password was verified
-        if user.totp_enabled_at is not None and not (
+        if user.totp_enabled_at is None or (
             totp_code and await second_factor.accepts(session, runtime.keyring, user, totp_code)
         ):
-            raise TotpWrong
-        login_id = await LoginRepository(session).add(user, address=address)
-        await guesses.refund_within(session, guess)
-        return await _issue(runtime, session, user, login_id)
+            login_id = await LoginRepository(session).add(user, address=address)
+            await guesses.refund_within(session, guess)
+            return await _issue(runtime, session, user, login_id)
+    await _tell_failure(runtime, found, "second factor")
+    raise TotpWrong
 
 
 async def refresh(runtime: Runtime, refresh_token: str) -> Tokens:
@@ -75,6 +78,14 @@ async def refresh(runtime: Runtime, refresh_token: str) -> Tokens:
             return await _issue(runtime, session, user, held.id)
         if expires_at is None:
             await logins.end(held.id)
+            await audit.record(
+                session,
+                Action.REFRESH_TOKEN_REUSED,
+                organization_id=held.organization_id,
+                object_type="user",
+                object_id=held.user_id,
+                after={"login_id": held.id},
+            )
     raise InvalidRefreshToken  # only here, so that the end of the login is committed
 
 
@@ -92,6 +103,19 @@ async def purge(session: Transaction) -> None:
     """Remove what has expired, in a transaction of the system principal."""
     await LoginRepository(session).purge()
     await guesses.purge(session)
+
+
+async def _tell_failure(runtime: Runtime, user: User | None, wrong: str) -> None:
+    """Write a failed login down. Of an unknown account nothing: people type passwords into the field for the address."""
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        await audit.record(
+            session,
+            Action.LOGIN_FAILED,
+            organization_id=user.organization_id if user else None,
+            object_type="user",
+            object_id=user.id if user else None,
+            after={"wrong": wrong} if user and user.is_active else {"wrong": "account"},
+        )
 
 
 async def _issue(runtime: Runtime, session: Transaction, user: User, login_id: str) -> Tokens:
