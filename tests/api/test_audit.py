@@ -87,7 +87,7 @@ async def test_logins_that_failed_and_succeeded_are_told_and_the_password_is_not
     assert (failed["actor_kind"], failed["actor_id"], failed["after"]) == (
         "anonymous",
         None,
-        {"wrong": "password"},
+        {"reason": "login_failed"},
     )
     assert (succeeded["actor_kind"], succeeded["actor_name"]) == ("user", admin.email)
     assert "a wrong password" not in json.dumps(entries)
@@ -103,7 +103,7 @@ async def test_of_a_login_to_an_unknown_account_nothing_that_was_typed_is_kept(
     mine = [entry for entry in entries if entry["request_id"] == failed.headers["x-request-id"]]
 
     assert [(entry["object_id"], entry["organization_id"], entry["after"]) for entry in mine] == [
-        (None, None, {"wrong": "account"})
+        (None, None, {"reason": "login_failed"})
     ]
     assert "hunter2" not in json.dumps(entries)
 
