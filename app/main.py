@@ -5,10 +5,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import httpx
 import structlog
 from fastapi import FastAPI
-from httpx_aiohttp import AiohttpTransport
 
 from app import __version__
 from app.api.errors import add_error_handlers
@@ -25,6 +23,7 @@ from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, languages, llms
 from app.rag.errors import RagError
+from app.rag.provider_http import HttpClient, ProviderClient
 from app.services import first_run, indexing, maintenance
 from app.services.runtime import Runtime
 
@@ -140,7 +139,6 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
         yield Runtime(
             settings=settings,
             database=database,
-            http_client=client,
             embeddings=embeddings,
             index=index.build(embeddings.embedder),
             chat_model=None if settings.answers_extractively else chat_model(settings, client),
@@ -151,19 +149,14 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
         )
 
 
-def http_client(settings: Settings) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        timeout=httpx.Timeout(
-            settings.provider_first_token_timeout_seconds, connect=settings.provider_connect_timeout_seconds
-        ),
-        # aiohttp's connections under httpx's interface cost two thirds of the CPU of httpx's own.
-        transport=AiohttpTransport(trust_env=False, limits=httpx.Limits(max_connections=500)),
-        follow_redirects=False,
-        trust_env=False,
+def http_client(settings: Settings) -> HttpClient:
+    return HttpClient(
+        connect_timeout_seconds=settings.provider_connect_timeout_seconds,
+        read_timeout_seconds=settings.provider_first_token_timeout_seconds,
     )
 
 
-def embedding_model(settings: Settings, client: httpx.AsyncClient) -> embedding.EmbeddingModel:
+def embedding_model(settings: Settings, client: ProviderClient) -> embedding.EmbeddingModel:
     if settings.uses_local_embeddings:
         if settings.embedding_model not in (None, "local", LOCAL_EMBEDDING_MODEL):
             log.warning("no_provider_key", wanted=settings.embedding_model, used=LOCAL_EMBEDDING_MODEL)
@@ -181,7 +174,7 @@ def embedding_model(settings: Settings, client: httpx.AsyncClient) -> embedding.
     )
 
 
-def chat_model(settings: Settings, client: httpx.AsyncClient) -> llms.ChatModel:
+def chat_model(settings: Settings, client: ProviderClient) -> llms.ChatModel:
     assert settings.openai_api_key is not None
     return llms.build(
         llms.ChatModelConfig(

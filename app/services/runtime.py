@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import httpx
-
 from app.core.config import EXTRACTIVE_MODEL, Settings
 from app.core.crypto import Keyring
 from app.core.errors import EmbeddingModelMismatch
@@ -20,7 +18,6 @@ class Runtime:
 
     settings: Settings
     database: Database
-    http_client: httpx.AsyncClient
     embeddings: EmbeddingModel
     index: ChunkIndex
     chat_model: ChatModel | None

@@ -5,7 +5,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
-import httpx
 
 from app import main
 from app.core.config import Settings
@@ -102,7 +101,7 @@ async def test_a_key_that_the_provider_refuses_fails(provider: ScriptedProvider)
     provider.embedding_script = [Reply(status=401)]
     provider.default = Reply(status=401)
 
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with main.http_client(settings) as client:
         embedding = await diagnostics.embedding(main.embedding_model(settings, client))
         chat = await diagnostics.chat(main.chat_model(settings, client), settings)
 
