@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -19,11 +20,15 @@ class Operator(StrEnum):
     GTE = "gte"
     LT = "lt"
     LTE = "lte"
+    EXISTS = "exists"
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition on a document's metadata; `values` has one element unless the operator is IN."""
+    """One condition on a document's metadata; `values` has one element unless the operator is IN.
+
+    EXISTS has a bool: whether the key is there.
+    """
 
     key: str
     operator: Operator
@@ -38,6 +43,15 @@ class SearchFilter:
     document_ids: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     metadata: tuple[Condition, ...] = ()
+    title: str | None = None
+    """What the title contains, in any case."""
+    created: tuple[tuple[Operator, datetime], ...] = ()
+    """Bounds of when the document came."""
+
+    @property
+    def selects(self) -> bool:
+        """Whether it filters by anything but collections."""
+        return self != SearchFilter(collection_ids=self.collection_ids)
 
 
 EVERYTHING: Final = SearchFilter()
@@ -54,12 +68,23 @@ class QueryTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """How far a question's vector is trusted beside its words (`weight`, 0 to 1).
+
+    `spread` is the difference in cosine that counts as much as all of the words; where the candidates differ by more, that.
+    """
+
+    weight: float
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
-    """A question as both legs of the search want it; `dense_weight` (0 to 1) is how far its vector is trusted."""
+    """A question as both legs of the search want it."""
 
     embedding: Sequence[float]
     terms: Sequence[QueryTerm]
-    dense_weight: float
+    trust: Trust
 
 
 @dataclass(frozen=True, slots=True)
