@@ -96,7 +96,7 @@ TABLES: Final = (
     Table(AuditEntry, "Audit entry", "clipboard-list", searched=("action", "actor_name", "object_id"), sort="occurred_at"),
     Table(IndexState, "Index state", "gauge"),
     Table(TermStatistic, "Common term", "font", searched=("organization_id",), sort="share"),
-    Table(TermCount, "Counted terms", "calculator", searched=("organization_id",)),
+    Table(TermCount, "Counted terms", "calculator", searched=("organization_id",), sort="counted_at"),
 )  # fmt: skip
 
 
