@@ -15,7 +15,7 @@ from app.api.errors import add_error_handlers
 from app.api.middleware import add_middleware
 from app.api.routes import ROUTERS
 from app.api.schemas.base import ErrorResponse
-from app.core import crypto
+from app.core import crypto, memory
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
 from app.core.errors import AppError, StartupError
 from app.core.principal import SYSTEM
@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
                 raise
             app.state.runtime, app.state.credentials = runtime, credentials
             await stack.enter_async_context(maintenance.running(runtime))
+            memory.settle()
             yield
 
     app = FastAPI(

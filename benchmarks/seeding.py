@@ -96,11 +96,7 @@ def cache(kind: str, key: str) -> Cache:
 
 def schema_files() -> list[Path]:
     """What the tables and their indexes are made by."""
-    return [
-        *sorted((ROOT / "alembic" / "versions").glob("*.py")),
-        ROOT / "app" / "db" / "upkeep.py",
-        ROOT / "app" / "rag" / "terms.py",
-    ]
+    return [*sorted((ROOT / "alembic" / "versions").glob("*.py")), ROOT / "app" / "db" / "upkeep.py"]
 
 
 def make_database(server: Postgres, name: str, *, template: str = "template0") -> str:
@@ -196,8 +192,8 @@ async def _copy_documents(
         start = 0
         for ordinal, (text, vector) in enumerate(part):
             chunk = (ids.new(ids.Prefix.CHUNK), *scope, document_id, ordinal, start, start + len(text), text)
-            weights = terms.of_chunk(text, language="en")
-            chunks.append((*chunk, sorted(weights), sparse(weights), HalfVector(vector)))
+            found = terms.of_chunk(text, language="en")
+            chunks.append((*chunk, sorted(found), sparse(found), HalfVector(vector)))
             start += len(text) + 2
     await connection.copy_records_to_table("documents", records=documents, columns=_DOCUMENT_COLUMNS)
     await connection.copy_records_to_table(

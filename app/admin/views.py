@@ -95,8 +95,8 @@ TABLES: Final = (
     Table(Message, "Message", "comment", searched=("id", "session_id")),
     Table(AuditEntry, "Audit entry", "clipboard-list", searched=("action", "actor_name", "object_id"), sort="occurred_at"),
     Table(IndexState, "Index state", "gauge"),
-    Table(TermStatistic, "Common term", "font", searched=("organization_id",), sort="share"),
-    Table(TermCount, "Counted terms", "calculator", searched=("organization_id",), sort="counted_at"),
+    Table(TermStatistic, "Term", "font", searched=("organization_id",), sort="share"),
+    Table(TermCount, "Term count", "calculator", sort="organization_id"),
 )  # fmt: skip
 
 

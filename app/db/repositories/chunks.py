@@ -5,10 +5,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from pgvector import HalfVector
 from sqlalchemy import text
 
 from app.core.retrieval import Condition, Hit, Operator, Query, Scope, SearchFilter
-from app.db.repositories.base import Repository
+from app.db.repositories.base import TextRepository
 from app.db.repositories.search_statement import Form, Shape, retrieval
 
 _SMALL_SCOPE: Final = 500
@@ -38,7 +39,7 @@ class ScopeSizes:
         self._scopes[key] = (time.monotonic() + _SCOPE_SECONDS, scope)
 
 
-class ChunkRepository(Repository):
+class ChunkRepository(TextRepository):
     async def scope(self, where: SearchFilter, sizes: ScopeSizes) -> Scope:
         """What the collections of a filter hold."""
         key: tuple[str, ...] = (self.organization_id,)
@@ -97,7 +98,7 @@ class ChunkRepository(Repository):
         rows = await self.session.execute(
             retrieval(shape),
             {
-                "embedding": list(query.embedding),
+                "embedding": HalfVector(list(query.embedding)),
                 "terms": [term.term for term in query.terms],
                 "words": [term.word for term in query.terms],
                 "shares": [term.share for term in query.terms],

@@ -25,8 +25,8 @@ INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, pa
 SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char_start, c.char_end, c.text, d.tags,
        d.metadata_json, c.language, CAST(c.terms AS int[]), c.weights, c.embedding, :embedding_model
   FROM documents d,
-       unnest(CAST(:ids AS text[]), CAST(:ordinals AS int[]), CAST(:pages AS int[]), CAST(:starts AS int[]),
-              CAST(:ends AS int[]), CAST(:texts AS text[]), CAST(:languages AS text[]), CAST(:terms AS text[]),
+       unnest(CAST(:chunk_ids AS text[]), CAST(:ordinals AS int[]), CAST(:pages AS int[]), CAST(:starts AS int[]),
+              CAST(:ends AS int[]), CAST(:texts AS text[]), CAST(:chunk_languages AS text[]), CAST(:terms AS text[]),
               CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
          AS c (id, ordinal, page, char_start, char_end, text, language, terms, weights, embedding)
  WHERE d.organization_id = :organization_id AND d.id = :document_id
@@ -57,6 +57,23 @@ def sparse(terms: Mapping[int, float]) -> SparseVector:
     return SparseVector({term - 1: weight for term, weight in terms.items()}, TERM_DIMENSION)
 
 
+def columns(chunks: Sequence[NewChunk]) -> dict[str, list[Any]]:
+    """The chunks as parameters: one array a column, each chunk with a new id."""
+    return {
+        "chunk_ids": [ids.new(ids.Prefix.CHUNK) for _ in chunks],
+        "ordinals": [chunk.ordinal for chunk in chunks],
+        "pages": [chunk.page for chunk in chunks],
+        "starts": [chunk.start for chunk in chunks],
+        "ends": [chunk.end for chunk in chunks],
+        "texts": [chunk.text for chunk in chunks],
+        "chunk_languages": [chunk.language for chunk in chunks],
+        # An array of arrays would have to be rectangular.
+        "terms": ["{" + ",".join(map(str, sorted(chunk.terms))) + "}" for chunk in chunks],
+        "weights": [sparse(chunk.terms) for chunk in chunks],
+        "embeddings": [HalfVector(chunk.embedding) for chunk in chunks],
+    }
+
+
 class DocumentRepository(Repository):
     async def find(
         self, document_id: str, *, within: Collection[str] | None = None, lock: bool = False
@@ -70,16 +87,6 @@ class DocumentRepository(Repository):
         if lock:
             query = query.with_for_update()
         result: Document | None = await self.session.scalar(query)
-        return result
-
-    async def find_same_content(self, *, collection_id: str, sha256: str) -> Document | None:
-        result: Document | None = await self.session.scalar(
-            select(Document).where(
-                Document.organization_id == self.organization_id,
-                Document.collection_id == collection_id,
-                Document.sha256 == sha256,
-            )
-        )
         return result
 
     async def newest(
@@ -205,17 +212,7 @@ class DocumentRepository(Repository):
                 "organization_id": self.organization_id,
                 "document_id": document_id,
                 "embedding_model": embedding_model,
-                "ids": [ids.new(ids.Prefix.CHUNK) for _ in chunks],
-                "ordinals": [chunk.ordinal for chunk in chunks],
-                "pages": [chunk.page for chunk in chunks],
-                "starts": [chunk.start for chunk in chunks],
-                "ends": [chunk.end for chunk in chunks],
-                "texts": [chunk.text for chunk in chunks],
-                "languages": [chunk.language for chunk in chunks],
-                # An array of arrays would have to be rectangular.
-                "terms": ["{" + ",".join(map(str, sorted(chunk.terms))) + "}" for chunk in chunks],
-                "weights": [sparse(chunk.terms) for chunk in chunks],
-                "embeddings": [HalfVector(chunk.embedding) for chunk in chunks],
+                **columns(chunks),
             },
         )
 
