@@ -61,11 +61,19 @@ def create_app(settings: Settings) -> FastAPI:
         responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
     )
     # Escaped as \uXXXX a text is up to six times its bytes, in practice twice.
-    add_middleware(app, max_body_bytes=2 * settings.ingest_max_text_bytes + 1_000_000)
+    add_middleware(
+        app,
+        max_body_bytes=2 * settings.ingest_max_text_bytes + 1_000_000,
+        trusted_proxies=settings.trusted_networks,
+    )
     add_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
         app.include_router(router, prefix="/v1", include_in_schema=False)
+    if settings.admin_tables:
+        from app.admin import site  # heavy, and off in most places
+
+        site.mount(app)
     return app
 
 

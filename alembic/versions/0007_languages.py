@@ -1,6 +1,6 @@
 """Terms of any language beside each chunk, made by the service, in the place of PostgreSQL's text search.
 
-Revision: 0007
+Revision: 0007_languages
 
 Chunks that were stored before get their terms from the service's own maintenance: an upgrade is quick, and until that is
 done they are found by their vectors alone. A downgrade computes the old column anew, which rewrites the table.
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from alembic import op
 
-revision: str = "0007"
-down_revision: str | None = "0003"
+revision: str = "0007_languages"
+down_revision: str | None = "0004_audit"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
