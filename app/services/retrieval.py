@@ -1,8 +1,7 @@
 """Search: the best chunks for a question within what the caller may see."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Final
 
 from app.core.principal import Principal
 from app.core.retrieval import EVERYTHING, Hit, Query, SearchFilter
@@ -11,13 +10,6 @@ from app.db.repositories.chunks import ChunkRepository
 from app.rag import fusion, index
 from app.services import access, embeddings, indexing
 from app.services.runtime import Runtime
-
-_MIN_SIMILARITY: Final = {"local": 0.30, "openai": 0.25}
-"""Cosine below which the nearest passage has nothing to do with the question, by provider of the embeddings."""
-
-_LEXICALLY_RELEVANT_COVERAGE: Final = 0.4
-"""So much of what weighs in a question stands in a passage: relevant, whatever the embedding model makes of it."""
-
 
 async def search(
     runtime: Runtime,
@@ -58,14 +50,20 @@ async def search(
                 explained=explained,
             )
 
-        return await index.retrieve(
+        hits = await index.retrieve(
             runtime.index, question=question, embedding=vector, limit=limit, search=of_index
         )
+    needed = runtime.settings.min_relevance
+    if needed is None:
+        needed = fusion.needed_relevance(runtime.embeddings.fingerprint, spoken=asked.spoken)
+    return [
+        replace(
+            hit, relevance=fusion.relevance(hit.similarity, hit.coverage, written=asked.written), needed=needed
+        )
+        for hit in hits
+    ]
 
 
-def is_relevant(runtime: Runtime, hits: list[Hit]) -> bool:
-    """Whether any passage is near enough to the question to answer from at all."""
-    threshold = runtime.settings.min_relevance
-    if threshold is None:
-        threshold = _MIN_SIMILARITY[runtime.embeddings.provider]
-    return any(hit.similarity >= threshold or hit.coverage >= _LEXICALLY_RELEVANT_COVERAGE for hit in hits)
+def is_relevant(hits: Iterable[Hit]) -> bool:
+    """Whether any passage has enough to do with the question to answer from it at all."""
+    return any(hit.relevance >= hit.needed for hit in hits)
