@@ -11,6 +11,7 @@ from app.rag import fusion, index
 from app.services import access, embeddings, indexing
 from app.services.runtime import Runtime
 
+
 async def search(
     runtime: Runtime,
     principal: Principal,
@@ -58,7 +59,9 @@ async def search(
         needed = fusion.needed_relevance(runtime.embeddings.fingerprint, spoken=asked.spoken)
     return [
         replace(
-            hit, relevance=fusion.relevance(hit.similarity, hit.coverage, written=asked.written), needed=needed
+            hit,
+            relevance=fusion.relevance(hit.similarity, hit.coverage, written=asked.written),
+            needed=needed,
         )
         for hit in hits
     ]
