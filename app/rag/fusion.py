@@ -29,7 +29,7 @@ class _Profile:
 
 
 _PROFILES: Final = {
-    "all-MiniLM-L6-v2": _Profile(0.7, frozenset({_ENGLISH}), needed=0.285, needed_elsewhere=0.33),
+    "all-MiniLM-L6-v2": _Profile(0.7, frozenset({_ENGLISH}), needed=0.28, needed_elsewhere=0.33),
     "text-embedding-3": _Profile(0.5, None, needed=0.25, needed_elsewhere=0.25),
     "text-embedding-ada": _Profile(0.2, None, needed=0.4, needed_elsewhere=0.4),
 }

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from app.core.principal import Principal
-from app.core.retrieval import EVERYTHING, Hit, Query, SearchFilter
+from app.core.retrieval import EVERYTHING, Hit, Query, SearchFilter, Trust
 from app.core.text import clean
 from app.db.repositories.chunks import ChunkRepository
 from app.rag import fusion, index
@@ -20,8 +20,11 @@ async def search(
     limit: int,
     where: SearchFilter = EVERYTHING,
     explained: bool = False,
+    trust: Trust | None = None,
 ) -> list[Hit]:
     """The best chunks, best first, at most `limit`; `explained` adds the ranks of each leg.
+
+    `trust` takes the place of what the embedding model and the question's language deserve.
 
     Raises CollectionNotFound for a collection that the caller can't see, EmbeddingUnavailable when the question can't
     be embedded, EmbeddingModelMismatch when the index is of another model.
@@ -38,11 +41,13 @@ async def search(
         where = replace(where, collection_ids=scope)
         reached = await chunks.scope(where, runtime.scope_sizes)
         asked = indexing.analyse_question(runtime.settings, question, reached)
-        trust = fusion.trust(runtime.embeddings.fingerprint, spoken=asked.spoken, written=asked.written)
+        trusted = trust or fusion.trust(
+            runtime.embeddings.fingerprint, spoken=asked.spoken, written=asked.written
+        )
 
         async def of_index(*, question: str, embedding: Sequence[float], limit: int) -> list[Hit]:
             return await chunks.search(
-                Query(embedding, asked.terms, trust),
+                Query(embedding, asked.terms, trusted),
                 limit=limit,
                 where=where,
                 embedding_model=runtime.embeddings.fingerprint,
