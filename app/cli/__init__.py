@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app import __version__
-from app.cli import ask, doctor, ingest, keys, search, serve, terminal
+from app.cli import ask, doctor, evaluate, ingest, keys, search, serve, terminal
 from app.core.errors import AppError, StartupError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("serve")(serve.serve)
 app.command("ingest")(ingest.ingest)
 app.command("ask")(ask.ask)
 app.command("search")(search.search)
+app.command("eval")(evaluate.evaluate)
 app.command("doctor")(doctor.doctor)
 app.command("migrate")(serve.migrate)
 app.add_typer(keys.app, name="keys")

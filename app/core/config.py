@@ -200,7 +200,8 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
         description="Relevance (0 to 1) that the best passage must reach, or the question is refused without calling"
-        " a model; empty uses the value measured for the embedding model.",
+        " a model: the mean of its cosine and of the share of the question's words that it has. Empty uses the value"
+        " measured for the embedding model and the question's language; `ibid eval --calibrate` finds your own.",
     )
     max_history_messages: int = Field(
         10, ge=0, le=200, description="Earlier messages of a session that a turn may read."

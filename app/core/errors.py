@@ -113,6 +113,10 @@ class BlankText(Invalid):
     """The text is empty or has nothing in it that can be read."""
 
 
+class InvalidQuestionSet(Invalid):
+    """The question set can't be read."""
+
+
 class DocumentIdTaken(Conflict):
     """This document id is in use by another document."""
 

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.access import Permission
 from app.core.errors import UserNotFound
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
-from app.core.retrieval import Query, QueryTerm, Scope, SearchFilter
+from app.core.retrieval import Query, QueryTerm, Scope, SearchFilter, Trust
 from app.db import repositories
 from app.db.engine import AnyTransaction, Database
 from app.db.models import Base
@@ -76,7 +76,7 @@ class Victim:
     ) -> Awaitable[list[Any]]:
         """With so many chunks pretended visible: few, and many with and without an exact search."""
         return ChunkRepository(session, self.principal).search(
-            Query(VECTOR.tolist(), [QueryTerm(TERM, 1.0, 0, ("en",))], dense_weight=0.5),
+            Query(VECTOR.tolist(), [QueryTerm(TERM, 1.0, 0, ("en",))], Trust(0.5, 0.7)),
             limit=5,
             where=SearchFilter(**where),
             embedding_model="m",
