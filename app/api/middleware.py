@@ -13,8 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import clear_contextvars
 
-from app.api.errors import response_of
+from app.api.browsers import add_browser_rules
+from app.api.errors import response_of, unexpected_error
 from app.core import ids
+from app.core.config import Settings
 from app.core.errors import TooLarge
 
 log = structlog.get_logger("app.access")
@@ -24,9 +26,12 @@ _DISCARD_FACTOR: Final = 4
 _QUIET: Final = ("/health", "/v1/health")
 
 
-def add_middleware(app: FastAPI, *, max_body_bytes: int) -> None:
+def add_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added is the outermost."""
-    app.add_middleware(BodyLimitMiddleware, max_bytes=max_body_bytes)
+    app.add_middleware(UnexpectedErrorMiddleware)
+    # Escaped as \\uXXXX a text is up to six times its bytes, in practice twice.
+    app.add_middleware(BodyLimitMiddleware, max_bytes=2 * settings.ingest_max_text_bytes + 1_000_000)
+    add_browser_rules(app, settings)
     app.add_middleware(AccessLogMiddleware)
     app.add_middleware(
         CorrelationIdMiddleware,
@@ -35,6 +40,31 @@ def add_middleware(app: FastAPI, *, max_body_bytes: int) -> None:
         validator=ids.is_request_id,
         transformer=lambda value: value,
     )
+
+
+class UnexpectedErrorMiddleware:
+    """The answer to a failure of ours, inside the other middleware: with request id, header fields and log line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watching(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watching)
+        except Exception as error:
+            if started:
+                raise
+            await unexpected_error(scope["path"], error)(scope, receive, send)
 
 
 class BodyLimitMiddleware:

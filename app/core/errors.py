@@ -205,6 +205,23 @@ class TooManyAttempts(AppError):
     category = Category.LIMITED
 
 
+class RateLimited(AppError):
+    """Too many requests; slow down and try again."""
+
+    category = Category.LIMITED
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        details: dict[str, Any] | None = None,
+        retry_after_seconds: float | None = None,
+        quotas: tuple[Any, ...] = (),
+    ) -> None:
+        super().__init__(message, details=details, retry_after_seconds=retry_after_seconds)
+        self.quotas = quotas
+
+
 class InvalidRefreshToken(Unauthenticated):
     """The refresh token is unknown, expired, ended, or was used before; log in again."""
 
