@@ -26,7 +26,7 @@ from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, llms
 from app.rag.errors import RagError
-from app.services import bursts, first_run, maintenance
+from app.services import bursts, diagnostics, first_run, maintenance
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -85,6 +85,8 @@ async def open_database(settings: Settings, *, migrate: bool | None = None) -> A
             stack.callback(server.stop)
             url = server.url
         else:
+            if problem := diagnostics.url_problem(settings):
+                raise StartupError(" ".join(problem))
             url = settings.db_url.get_secret_value()
         database = create_database(
             url,

@@ -29,7 +29,9 @@ _OWN_PAGES: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:;"
     b" connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
-_OWN_PAGES_WITH_SCRIPTS: Final = _OWN_PAGES.replace(b"script-src 'self'", b"script-src 'self' 'unsafe-inline'")
+_OWN_PAGES_WITH_SCRIPTS: Final = _OWN_PAGES.replace(
+    b"script-src 'self'", b"script-src 'self' 'unsafe-inline'"
+)
 _POLICIES: Final = (
     ("/docs", _OWN_PAGES),
     ("/admin/", _OWN_PAGES_WITH_SCRIPTS),
@@ -108,7 +110,8 @@ class AnswerFieldsMiddleware:
         if not trusted or not _is_trusted((scope.get("client") or ("",))[0], trusted):
             return False
         return any(
-            name == b"x-forwarded-proto" and value.strip().lower() == b"https" for name, value in scope["headers"]
+            name == b"x-forwarded-proto" and value.strip().lower() == b"https"
+            for name, value in scope["headers"]
         )
 
 

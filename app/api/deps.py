@@ -100,9 +100,7 @@ def address_within(activity: Activity) -> Callable[..., Coroutine[Any, Any, None
     return counted
 
 
-def require_within(
-    activity: Activity, scope: Scope
-) -> Callable[..., Coroutine[Any, Any, Principal]]:
+def require_within(activity: Activity, scope: Scope) -> Callable[..., Coroutine[Any, Any, Principal]]:
     """As `require`, within the limits of address and caller. Raises RateLimited too."""
 
     async def checked(

@@ -24,9 +24,7 @@ async def count_address(request: Request, runtime: Runtime, activity: Activity, 
     await _count(request, runtime, runtime.settings.rates[activity], {Subject.ADDRESS: address})
 
 
-async def count_caller(
-    request: Request, runtime: Runtime, activity: Activity, principal: Principal
-) -> None:
+async def count_caller(request: Request, runtime: Runtime, activity: Activity, principal: Principal) -> None:
     """Count a request of an API key or a user. Raises RateLimited."""
     limits = runtime.settings.rates[activity]
     if principal.kind is PrincipalKind.API_KEY:
@@ -56,9 +54,7 @@ def header_fields(quotas: Iterable[Quota]) -> list[tuple[bytes, bytes]]:
     if not noted:
         return []
     policies = ", ".join(_policy(quota.rate) for quota in noted)
-    left = ", ".join(
-        f'"{quota.rate.name}";r={quota.remaining};t={_whole_seconds(quota)}' for quota in noted
-    )
+    left = ", ".join(f'"{quota.rate.name}";r={quota.remaining};t={_whole_seconds(quota)}' for quota in noted)
     return [(b"ratelimit-policy", policies.encode()), (b"ratelimit", left.encode())]
 
 

@@ -141,8 +141,7 @@ class Settings(BaseSettings):
     )
     body_timeout_seconds: PositiveSeconds = Field(
         30,
-        description="How long a client may pause within the body of a request, and how long its first 100 kB may take"
-        " (10 kB a second from there).",
+        description="In each such span of a request's body at least 1 kB a second must arrive.",
     )
 
     # --- Browsers -----------------------------------------------------------------------------------------
@@ -269,6 +268,15 @@ class Settings(BaseSettings):
     @classmethod
     def _is_of_rates(cls, value: str, info: ValidationInfo) -> str:
         _rates(str(info.field_name).removeprefix("rate_limit_"), value)
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _of_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(
+            ("redis://", "rediss://", "unix://")
+        ):
+            raise ValueError("must start with redis://, rediss:// or unix://")
         return value
 
     @field_validator("cors_origins")

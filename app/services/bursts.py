@@ -13,6 +13,7 @@ import structlog
 from limits.aio.storage import RedisStorage, Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
+from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -42,7 +43,11 @@ class Counters:
     def __init__(self, redis_url: str | None = None) -> None:
         """Nothing connects yet. Raises ValueError when that is no URL of a Redis."""
         self._memory = SlidingWindowCounterRateLimiter(MemoryWindows())
-        self._redis = None if redis_url is None else SlidingWindowCounterRateLimiter(_redis(redis_url))
+        self._redis: SlidingWindowCounterRateLimiter | None = None
+        self._connections: ConnectionPool | None = None
+        if redis_url is not None:
+            self._connections = _connections(redis_url)
+            self._redis = SlidingWindowCounterRateLimiter(_storage(redis_url, self._connections))
         self._redis_again_at = 0.0
 
     async def take(self, rates: Sequence[Rate], who: Mapping[Subject, str]) -> list[Quota]:
@@ -77,10 +82,8 @@ class Counters:
 
     async def aclose(self) -> None:
         """Close what is open."""
-        if self._redis is not None:
-            storage = self._redis.storage
-            assert isinstance(storage, RedisStorage)
-            await storage.bridge.get_connection().aclose()
+        if self._connections is not None:
+            await self._connections.aclose()
 
 
 async def _taken(limiter: SlidingWindowCounterRateLimiter, rate: Rate, subject: str) -> tuple[bool, Quota]:
@@ -100,13 +103,22 @@ def _refusal(quotas: list[Quota]) -> RateLimited:
     )
 
 
-def _redis(url: str) -> Storage:
+def _connections(url: str) -> ConnectionPool:
+    return ConnectionPool.from_url(
+        url,
+        socket_timeout=_REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
+        retry=Retry(
+            NoBackoff(), retries=1
+        ),  # a connection that broke while idle; by default it waits for seconds
+    )
+
+
+def _storage(url: str, connections: ConnectionPool) -> Storage:
     return RedisStorage(
         f"async+{url}",
         implementation="redispy",
         key_prefix="ibid",
         wrap_exceptions=True,
-        retry=Retry(NoBackoff(), retries=1),  # a connection that broke while idle; by default it waits for seconds
-        socket_timeout=_REDIS_TIMEOUT_SECONDS,
-        socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
+        connection_pool=connections,  # type: ignore[arg-type]  # as its documentation says
     )

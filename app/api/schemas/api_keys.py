@@ -10,8 +10,6 @@ from app.core.principal import Scope
 from app.core.rates import own_rates
 
 
-
-
 def _of_rates(text: str) -> str:
     own_rates(text)
     return text
