@@ -71,6 +71,10 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
         app.include_router(router, prefix="/v1", include_in_schema=False)
+    if settings.admin_tables:
+        from app.admin import site  # heavy, and off in most places
+
+        site.mount(app)
     return app
 
 

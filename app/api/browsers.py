@@ -1,6 +1,6 @@
 """What every answer tells a browser: trust nothing but what is said here, keep nothing, and which origins may ask.
 
-There are no cookies: credentials go in header fields, so that no foreign page can make a browser send them.
+The API has no cookies: credentials go in header fields, so that no foreign page can make a browser send them.
 """
 
 from functools import lru_cache

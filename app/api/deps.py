@@ -7,7 +7,8 @@ from fastapi import Depends, Header, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, OAuth2PasswordBearer
 from structlog.contextvars import bind_contextvars
 
-from app.api import addresses, quotas
+from app.api import quotas
+from app.core import origin
 from app.core.errors import Unauthenticated
 from app.core.principal import Principal, Scope
 from app.core.rates import Activity
@@ -53,6 +54,7 @@ async def get_caller(
     if not credential:
         raise Unauthenticated
     caller = await auth.authenticate(runtime, credential, organization_id=acts_in)
+    origin.recognise(caller.principal)
     bind_contextvars(organization_id=caller.principal.organization_id, principal_id=caller.principal.id)
     return caller
 
@@ -94,7 +96,7 @@ def address_within(activity: Activity) -> Callable[..., Coroutine[Any, Any, None
     """Count the request for the address that it comes from, before anybody looks who it is. Raises RateLimited."""
 
     async def counted(request: Request, runtime: RuntimeDep) -> None:
-        address = await get_client_address(request, runtime)
+        address = await get_client_address()
         await quotas.count_address(request, runtime, activity, address)
 
     return counted
@@ -142,12 +144,9 @@ TransactionDep = Annotated[Transaction, Depends(get_transaction, scope="function
 """With the default scope FastAPI would answer before the commit."""
 
 
-async def get_client_address(request: Request, runtime: RuntimeDep) -> str:
+async def get_client_address() -> str:
     """Where the request comes from: the peer, or who a trusted proxy says it speaks for."""
-    peer = request.client.host if request.client else ""
-    return addresses.client_address(
-        peer, request.headers.getlist("x-forwarded-for"), trusted=runtime.settings.trusted_networks
-    )
+    return origin.address() or ""
 
 
 AddressDep = Annotated[str, Depends(get_client_address)]

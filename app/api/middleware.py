@@ -1,8 +1,9 @@
-"""What surrounds every request: its id, the limit of its body, one log line."""
+"""What surrounds every request: its id and origin, the limit of its body, one log line."""
 
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -14,10 +15,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import clear_contextvars
 
+from app.api import addresses
 from app.api.browsers import add_browser_rules
 from app.api.errors import error_body, response_of, unexpected_error
-from app.core import ids
-from app.core.config import Settings
+from app.core import ids, origin
+from app.core.config import Network, Settings
 from app.core.errors import HeadTooLarge, TargetTooLong, TooLarge
 
 log = structlog.get_logger("app.access")
@@ -37,6 +39,7 @@ def add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(RequestLimitsMiddleware, max_bytes=2 * settings.ingest_max_text_bytes + 1_000_000)
     add_browser_rules(app, settings)
     app.add_middleware(AccessLogMiddleware)
+    app.add_middleware(OriginMiddleware, trusted_proxies=settings.trusted_networks)
     app.add_middleware(
         CorrelationIdMiddleware,
         header_name="X-Request-ID",
@@ -69,6 +72,23 @@ class UnexpectedErrorMiddleware:
             if started:
                 raise
             await unexpected_error(scope["path"], error)(scope, receive, send)
+
+
+class OriginMiddleware:
+    """Notes the client's address: the peer's, or the one that a trusted proxy says it speaks for."""
+
+    def __init__(self, app: ASGIApp, trusted_proxies: Sequence[Network]) -> None:
+        self.app = app
+        self.trusted_proxies = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        peer = scope["client"][0] if scope.get("client") else ""
+        hops = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        with origin.request(addresses.client_address(peer, hops, trusted=self.trusted_proxies)):
+            await self.app(scope, receive, send)
 
 
 class RequestLimitsMiddleware:

@@ -105,6 +105,11 @@ class Settings(BaseSettings):
     refresh_token_days: int = Field(
         30, ge=1, le=365, description="How long a login lasts after its last refresh."
     )
+    admin_tables: bool = Field(
+        False,
+        description="Whether superadmins can look into the tables at /admin, with a login of its own; off unless set, since"
+        " it shows the data of all organizations.",
+    )
     trusted_proxies: str = Field(
         "",
         max_length=10_000,

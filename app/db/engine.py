@@ -1,7 +1,8 @@
 """The engine and the unit of work: one transaction, run as a role that row-level security binds.
 
 The login role may be a superuser, which no policy stops. So every transaction begins by switching, for itself only,
-to `ibid_app` (sees one organization) or, for the system principal, to `ibid_system` (sees all).
+to `ibid_app` (sees one organization) or, for the system principal, to `ibid_system` (sees all). In the same statement it
+tells on whose behalf it is, which the database writes into the audit log with whatever the transaction changes.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+from app.core import origin
 from app.core.errors import DatabaseUnavailable, StartupError, StorageFull
 from app.core.principal import Principal, PrincipalKind
 
@@ -37,10 +39,12 @@ _SERVER_SETTINGS: Final = {
     "hnsw.max_scan_tuples": "40000",
 }
 _ENTER: Final = text(
-    "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true)"
+    "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true),"
+    " set_config('ibid.origin', :origin, true)"
 )
 _ENTER_PLANNED_FOR_ALL: Final = text(
     "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true),"
+    " set_config('ibid.origin', :origin, true),"
     " set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),"
     " set_config('max_parallel_workers_per_gather', '0', true)"
 )
@@ -68,7 +72,11 @@ class Database:
         Raises DatabaseUnavailable when the database can't be reached, StorageFull when its disk is full.
         """
         role = "ibid_system" if principal.kind is PrincipalKind.SYSTEM else "ibid_app"
-        settings = {"role": role, "organization_id": principal.organization_id or ""}
+        settings = {
+            "role": role,
+            "organization_id": principal.organization_id or "",
+            "origin": origin.described(principal),
+        }
         with translated_errors():
             session = await self._begin(_ENTER_PLANNED_FOR_ALL if planned_for_all else _ENTER, settings)
             async with session:

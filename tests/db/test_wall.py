@@ -150,7 +150,9 @@ CASES: dict[str, list[Case]] = {
     "AccessListRepository.revoke": [
         lambda s, v: AccessListRepository(s, v.principal).revoke(v.collection_id, v.listed_user)
     ],
-    "AccessListRepository.clear": [lambda s, v: AccessListRepository(s, v.principal).clear(v.collection_id)],
+    "AccessListRepository.revoke_others": [
+        lambda s, v: AccessListRepository(s, v.principal).revoke_others(v.collection_id, keep=())
+    ],
     "VisibilityRepository.of_user": [lambda s, v: VisibilityRepository(s, v.principal).of_user()],
     "VisibilityRepository.existing": [
         lambda s, v: VisibilityRepository(s, v.principal).existing(frozenset({v.collection_id}))

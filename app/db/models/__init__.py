@@ -1,6 +1,7 @@
 """The tables. Alembic owns their creation; a test compares these classes with the migrated database."""
 
 from app.db.models.accounts import Guesses, Invitation, Login, PasswordReset, RecoveryCode, RefreshToken
+from app.db.models.audit import AuditEntry
 from app.db.models.base import Base
 from app.db.models.conversations import Message, MessageStatus, Session
 from app.db.models.documents import (
@@ -17,6 +18,7 @@ from app.db.models.identity import ApiKey, Organization, User
 
 __all__ = [
     "ApiKey",
+    "AuditEntry",
     "Base",
     "Chunk",
     "Collection",
