@@ -84,6 +84,8 @@ class AnswerFieldsMiddleware:
             await self.app(scope, receive, send)
             return
         noted = scope[quotas.NOTED] = []
+        if self._is_https(scope):
+            scope["scheme"] = "https"  # so that cookies are made Secure, also behind a proxy
 
         async def adding(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -101,10 +103,10 @@ class AnswerFieldsMiddleware:
         await self.app(scope, receive, adding)
 
     def _fields(self, scope: Scope) -> tuple[Field, ...]:
-        return _fields(_policy(scope["path"]), self._is_https(scope))
+        return _fields(_policy(scope["path"]), scope["scheme"] == "https")
 
     def _is_https(self, scope: Scope) -> bool:
-        if self.settings.is_https or scope["scheme"] == "https":
+        if self.settings.is_https:
             return True
         trusted = self.settings.trusted_networks
         if not trusted or not _is_trusted((scope.get("client") or ("",))[0], trusted):
