@@ -94,7 +94,8 @@ def _measure(report: Report, plan: Plan, server: Server, password: str) -> None:
 
 def _wrong_guesses(server: Server) -> tuple[float, float]:
     """The median time of a wrong guess at an account that exists and at one that does not, asked by turns."""
-    known, unknown = [], []
+    known: list[float] = []
+    unknown: list[float] = []
     for turn in range(_GUESSES):
         for email in _GUESSED:
             pair = ((known, email), (unknown, f"no.{email}"))
