@@ -85,7 +85,7 @@ async def test_a_superadmin_logs_in_looks_around_and_logs_out(
 ) -> None:
     response = await log_in(browser, superadmin.email)
 
-    assert (response.status_code, response.headers["location"]) == (303, "http://ibid/admin/")
+    assert (response.status_code, response.headers["location"]) == (303, "/admin/")
     cookie = next(v for v in response.headers.get_list("set-cookie") if v.startswith(f"{LOGIN_COOKIE}="))
     assert {"HttpOnly", "Path=/admin", "SameSite=strict", "Max-Age=28800"} <= set(cookie.split("; "))
     page = await browser.get(f"/admin/users/list?search={superadmin.email}")

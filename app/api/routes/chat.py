@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
-from app.api.deps import ChatPrincipal, RuntimeDep, TransactionDep
+from app.api import quotas
+from app.api.deps import AskingPrincipal, ChatPrincipal, RuntimeDep, TransactionDep
 from app.api.paging import Limit, Offset, link_next
 from app.api.schemas.base import OpaqueId
 from app.api.schemas.chat import ChatRequest, ChatResponse, MessageResponse
@@ -25,12 +26,12 @@ _STREAM_DOCS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("", response_model=ChatResponse, responses=_STREAM_DOCS)
+@router.post("", response_model=ChatResponse, responses={**_STREAM_DOCS, **quotas.RESPONSES})
 async def ask(
     body: ChatRequest,
     request: Request,
     runtime: RuntimeDep,
-    principal: ChatPrincipal,
+    principal: AskingPrincipal,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> ChatResponse | Response:
     """Answer from the documents, with citations. `"stream": true` or `Accept: text/event-stream` streams."""
@@ -40,7 +41,7 @@ async def ask(
         answer = await while_connected(request, chat.answer(runtime, principal, question))
         return ChatResponse(**answer_fields(answer))
     events = chat.converse(runtime, principal, question)
-    return ChatStream(await while_connected(request, open_stream(events)), events)
+    return ChatStream(await while_connected(request, open_stream(events)), events, request.app.state.draining)
 
 
 @router.get("/sessions/{session_id}/messages")

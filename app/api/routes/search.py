@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from app.api.deps import RuntimeDep, SearchPrincipal
+from app.api import quotas
+from app.api.deps import RuntimeDep, SearchingPrincipal
 from app.api.schemas.filters import search_filter
 from app.api.schemas.search import SearchRequest, SearchResponse, search_hit
 from app.services import retrieval
@@ -10,8 +11,8 @@ from app.services import retrieval
 router = APIRouter(tags=["search"])
 
 
-@router.post("/search")
-async def search(body: SearchRequest, runtime: RuntimeDep, principal: SearchPrincipal) -> SearchResponse:
+@router.post("/search", responses=quotas.RESPONSES)
+async def search(body: SearchRequest, runtime: RuntimeDep, principal: SearchingPrincipal) -> SearchResponse:
     """The passages nearest to a question, best first."""
     hits = await retrieval.search(
         runtime,

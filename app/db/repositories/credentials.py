@@ -10,7 +10,7 @@ from app.core.principal import Role, Scope
 from app.db.engine import AnyTransaction
 
 _KEY: Final = text("""
-SELECT id, organization_id, secret_hash, scopes, collection_ids, last_used_at FROM api_keys
+SELECT id, organization_id, secret_hash, scopes, collection_ids, last_used_at, rate_limit FROM api_keys
  WHERE public_part = :public_part AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """)
 _TOUCH_KEY: Final = text("""
@@ -35,6 +35,7 @@ class StoredKey:
     scopes: frozenset[Scope]
     collection_ids: frozenset[str] | None
     last_used_at: datetime | None
+    rate_limit: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class CredentialRepository:
             frozenset(map(Scope, row.scopes)),
             None if row.collection_ids is None else frozenset(row.collection_ids),
             row.last_used_at,
+            row.rate_limit,
         )
 
     async def touch_key(self, key_id: str) -> None:
