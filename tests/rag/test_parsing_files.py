@@ -66,13 +66,13 @@ def expected_text(path: Path) -> str:
     """The words of a truth, without the marks of the format that it is written in."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".html":
-        return re.sub(r"<title>.*?</title>|<[^>]+>", " ", text, flags=re.S)
+        return re.sub(r"<title>.*?</title>|<[^>]+>", " ", text, flags=re.DOTALL)
     if path.suffix == ".tex":
         body = re.split(r"\\begin\{document\}|\\end\{document\}", text)[1]
         body = re.sub(r"(?<!\\)%.*", "", body)
         body = re.sub(r"\\(?:begin|end)\{[^}]*\}(?:\[[^]]*\])?(?:\{[lcr]*\})?|\\lipsum\[[^]]*\]", " ", body)
         return re.sub(r"\\(?:author|title|date|caption|textbf|textsuperscript|\w+)", " ", body)
-    text = re.sub(r"<!--.*?-->", " ", text, flags=re.S)
+    text = re.sub(r"<!--.*?-->", " ", text, flags=re.DOTALL)
     return without_overlap(re.sub(r"\\([_*#|&])", r"\1", text))
 
 
