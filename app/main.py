@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from httpx_aiohttp import AiohttpTransport
 
 from app import __version__
+from app.api.documentation import add_documentation
 from app.api.errors import add_error_handlers
 from app.api.middleware import add_middleware
 from app.api.routes import ROUTERS
@@ -25,7 +26,7 @@ from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, llms
 from app.rag.errors import RagError
-from app.services import first_run, maintenance
+from app.services import bursts, diagnostics, first_run, maintenance
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -58,15 +59,13 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description=_DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # ours, below: FastAPI's loads its scripts from elsewhere
+        redoc_url=None,
         responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
     )
-    # Escaped as \uXXXX a text is up to six times its bytes, in practice twice.
-    add_middleware(
-        app,
-        max_body_bytes=2 * settings.ingest_max_text_bytes + 1_000_000,
-        trusted_proxies=settings.trusted_networks,
-    )
+    add_middleware(app, settings)
     add_error_handlers(app)
+    add_documentation(app)
     for router in ROUTERS:
         app.include_router(router)
         app.include_router(router, prefix="/v1", include_in_schema=False)
@@ -90,6 +89,8 @@ async def open_database(settings: Settings, *, migrate: bool | None = None) -> A
             stack.callback(server.stop)
             url = server.url
         else:
+            if problem := diagnostics.url_problem(settings):
+                raise StartupError(" ".join(problem))
             url = settings.db_url.get_secret_value()
         database = create_database(
             url,
@@ -120,6 +121,8 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
     """The models over one HTTP client, warmed up, and the claim on the index. Raises StartupError."""
     keyring = await asyncio.to_thread(crypto.load, settings)
     async with AsyncExitStack() as stack:
+        counters = bursts.Counters(settings.redis_url.get_secret_value() if settings.redis_url else None)
+        stack.push_async_callback(counters.aclose)
         client = await stack.enter_async_context(http_client(settings))
         embeddings = embedding_model(settings, client)
         stack.push_async_callback(embeddings.aclose)
@@ -145,6 +148,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             indexed_dimension=indexed_dimension,
             scope_sizes=ScopeSizes(),
             keyring=keyring,
+            counters=counters,
         )
 
 

@@ -14,12 +14,17 @@ from typing import Final
 from sqladmin.authentication import AuthenticationBackend
 from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api import quotas
+from app.api.browsers import is_https
 from app.core import origin
 from app.core.errors import AppError, Forbidden
 from app.core.principal import Principal
+from app.core.rates import Activity
 from app.core.text import clean
 from app.core.tokens import Purpose
 from app.services import auth, logins
@@ -33,13 +38,27 @@ _MAX_PASSWORD_CHARACTERS: Final = 256
 _MAX_CODE_CHARACTERS: Final = 40
 
 
+class _TellScheme:
+    """Links and cookies are made for the scheme that the client sees, which ends at a proxy where there is one."""
+
+    def __init__(self, app: ASGIApp, runtime: Callable[[], Runtime]) -> None:
+        self.app = app
+        self.runtime = runtime
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and is_https(scope, self.runtime().settings):
+            scope = {**scope, "scheme": "https"}
+        await self.app(scope, receive, send)
+
+
 class Gate(AuthenticationBackend):
     def __init__(self, runtime: Callable[[], Runtime]) -> None:
-        self.middlewares = []
+        self.middlewares = [Middleware(_TellScheme, runtime=runtime)]
         self._runtime = runtime
 
     async def login(self, request: Request) -> Response:
         """Log in by the form. Raises AppError."""
+        await quotas.count_address(request, self._runtime(), Activity.LOGIN, origin.address() or "")
         await self.require_own_form(request)
         form = await request.form(max_files=0, max_fields=_MAX_FIELDS)
         email, password, code = (str(form.get(name) or "") for name in ("username", "password", "totp_code"))
@@ -94,7 +113,8 @@ class Gate(AuthenticationBackend):
         """Raise Forbidden unless the request was made by a form that this browser was given here."""
         foreign = request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
         named = request.headers.get("origin")
-        if foreign or (named is not None and URL(named).netloc != request.url.netloc):
+        own = {request.url.netloc, URL(self._runtime().settings.public_url or "").netloc}
+        if foreign or (named is not None and URL(named).netloc not in own):
             raise Forbidden("This form was not sent by a page of this service.")
         form = await request.form(max_files=0, max_fields=_MAX_FIELDS)
         secret, given = request.cookies.get(FORM_COOKIE), form.get("form_token")

@@ -22,6 +22,12 @@ def client_address(peer: str, forwarded_for: Sequence[str], *, trusted: Sequence
     return _grouped(address) if address is not None else peer
 
 
+def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
+    """Whether the peer is one of the trusted proxies."""
+    address = _parse(peer)
+    return address is not None and any(address in network for network in trusted)
+
+
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text.strip("[]").partition("%")[0])

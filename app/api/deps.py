@@ -7,9 +7,11 @@ from fastapi import Depends, Header, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, OAuth2PasswordBearer
 from structlog.contextvars import bind_contextvars
 
+from app.api import quotas
 from app.core import origin
 from app.core.errors import Unauthenticated
 from app.core.principal import Principal, Scope
+from app.core.rates import Activity
 from app.db.engine import Transaction
 from app.services import auth
 from app.services.runtime import Runtime
@@ -89,6 +91,39 @@ def require(scope: Scope) -> Callable[[Principal], Coroutine[Any, Any, Principal
 
     return checked
 
+
+def address_within(activity: Activity) -> Callable[..., Coroutine[Any, Any, None]]:
+    """Count the request for the address that it comes from, before anybody looks who it is. Raises RateLimited."""
+
+    async def counted(request: Request, runtime: RuntimeDep) -> None:
+        address = await get_client_address()
+        await quotas.count_address(request, runtime, activity, address)
+
+    return counted
+
+
+def require_within(activity: Activity, scope: Scope) -> Callable[..., Coroutine[Any, Any, Principal]]:
+    """As `require`, within the limits of address and caller. Raises RateLimited too."""
+
+    async def checked(
+        request: Request,
+        runtime: RuntimeDep,
+        _: Annotated[None, Depends(address_within(activity))],
+        principal: Annotated[Principal, Depends(get_principal)],
+    ) -> Principal:
+        auth.require_scope(principal, scope)
+        await quotas.count_caller(request, runtime, activity, principal)
+        return principal
+
+    return checked
+
+
+AskingPrincipal = Annotated[Principal, Depends(require_within(Activity.CHAT, Scope.CHAT))]
+SearchingPrincipal = Annotated[Principal, Depends(require_within(Activity.SEARCH, Scope.SEARCH))]
+IngestingPrincipal = Annotated[Principal, Depends(require_within(Activity.INGEST, Scope.INGEST))]
+"""For the routes that cost something: within the limits of bursts."""
+
+WITHIN_LOGIN_LIMIT = Depends(address_within(Activity.LOGIN))
 
 ChatPrincipal = Annotated[Principal, Depends(require(Scope.CHAT))]
 SearchPrincipal = Annotated[Principal, Depends(require(Scope.SEARCH))]

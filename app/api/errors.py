@@ -25,7 +25,9 @@ STATUS: Final[Mapping[Category, int]] = {
     Category.CONFLICT: 409,
     Category.TOO_LARGE: 413,
     Category.UNSUPPORTED: 415,
+    Category.TARGET_TOO_LONG: 414,
     Category.LIMITED: 429,
+    Category.HEAD_TOO_LARGE: 431,
     Category.BAD_GATEWAY: 502,
     Category.UNAVAILABLE: 503,
     Category.GATEWAY_TIMEOUT: 504,
@@ -56,7 +58,6 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_gone)
-    app.add_exception_handler(Exception, _unexpected_error)
 
 
 def response_of(error: AppError) -> JSONResponse:
@@ -109,8 +110,9 @@ async def _client_gone(_: Request, __: Exception) -> JSONResponse:
     return JSONResponse(error_body("client_closed_request", "The client went away."), 499)
 
 
-async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
-    log.error("unexpected_error", path=request.url.path, exc_info=error)
+def unexpected_error(path: str, error: Exception) -> JSONResponse:
+    """Log a failure of ours, and answer without a word of it."""
+    log.error("unexpected_error", path=path, exc_info=error)
     return JSONResponse(
         error_body("internal_error", "Something went wrong on the server; it has been logged."), 500
     )

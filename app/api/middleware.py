@@ -11,27 +11,35 @@ import structlog
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import clear_contextvars
 
 from app.api import addresses
-from app.api.errors import response_of
+from app.api.browsers import add_browser_rules
+from app.api.errors import error_body, response_of, unexpected_error
 from app.core import ids, origin
-from app.core.config import Network
-from app.core.errors import TooLarge
+from app.core.config import Network, Settings
+from app.core.errors import HeadTooLarge, TargetTooLong, TooLarge
 
 log = structlog.get_logger("app.access")
 
 _DISCARD_SECONDS: Final = 5.0
 _DISCARD_FACTOR: Final = 4
+_MAX_TARGET_BYTES: Final = 8_192
+_MAX_HEADERS: Final = 100
+_MAX_HEADER_BYTES: Final = 24_576
 _QUIET: Final = ("/health", "/v1/health")
 
 
-def add_middleware(app: FastAPI, *, max_body_bytes: int, trusted_proxies: Sequence[Network]) -> None:
+def add_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added is the outermost."""
-    app.add_middleware(BodyLimitMiddleware, max_bytes=max_body_bytes)
+    app.add_middleware(UnexpectedErrorMiddleware)
+    # Escaped as \uXXXX a text is up to six times its bytes, in practice twice.
+    app.add_middleware(RequestLimitsMiddleware, max_bytes=2 * settings.ingest_max_text_bytes + 1_000_000)
+    add_browser_rules(app, settings)
     app.add_middleware(AccessLogMiddleware)
-    app.add_middleware(OriginMiddleware, trusted_proxies=trusted_proxies)
+    app.add_middleware(OriginMiddleware, trusted_proxies=settings.trusted_networks)
     app.add_middleware(
         CorrelationIdMiddleware,
         header_name="X-Request-ID",
@@ -58,8 +66,35 @@ class OriginMiddleware:
             await self.app(scope, receive, send)
 
 
-class BodyLimitMiddleware:
-    """413 for a body past the limit: at once where Content-Length says so, else as soon as it is passed.
+class UnexpectedErrorMiddleware:
+    """The answer to a failure of ours, inside the other middleware: with request id, header fields and log line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watching(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watching)
+        except Exception as error:
+            if started:
+                raise
+            await unexpected_error(scope["path"], error)(scope, receive, send)
+
+
+class RequestLimitsMiddleware:
+    """Bounds what a request may be: address, header fields, and the body.
+
+    413 for a body past the limit: at once where Content-Length says so, else as soon as it is passed.
 
     FastAPI's own `max_body_size` does the same but answers in plain text, and every error here has one shape.
     """
@@ -72,7 +107,11 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = scope["headers"]
+        if (refusal := _refusal_of_head(scope)) is not None:
+            await refusal(scope, receive, send)
+            return
+        declared = dict(headers).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self.max_bytes:
             await self._refuse(scope, receive, send)
             return
@@ -107,6 +146,26 @@ class BodyLimitMiddleware:
                     discarded += len(message.get("body", b""))
                     if not message.get("more_body"):
                         return
+
+
+def _refusal_of_head(scope: Scope) -> Response | None:
+    """The answer to a head that is too much; the server itself bounds only heads that come in pieces."""
+    if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > _MAX_TARGET_BYTES:
+        return response_of(TargetTooLong(details={"limit_bytes": _MAX_TARGET_BYTES}))
+    headers = scope["headers"]
+    if (
+        len(headers) > _MAX_HEADERS
+        or sum(len(name) + len(value) for name, value in headers) > _MAX_HEADER_BYTES
+    ):
+        return response_of(
+            HeadTooLarge(details={"limit_fields": _MAX_HEADERS, "limit_bytes": _MAX_HEADER_BYTES})
+        )
+    names = {name for name, _ in headers}
+    if b"transfer-encoding" in names and b"content-length" in names:
+        # Where the body ends is then a matter of opinion, and a proxy's may be another: a second request hides there.
+        body = error_body("invalid_request", "Send either Content-Length or Transfer-Encoding, not both.")
+        return JSONResponse(body, HTTPStatus.BAD_REQUEST, {"Connection": "close"})
+    return None
 
 
 class AccessLogMiddleware:

@@ -29,6 +29,7 @@ def serve(
     logging.configure(level=settings.log_level, log_format=settings.log_format)
     import uvicorn
 
+    from app.api.connections import server_config
     from app.cli.welcome import welcome
     from app.main import create_app
 
@@ -41,16 +42,11 @@ def serve(
                 welcome(settings, app.state.credentials)
 
     server = Server(
-        uvicorn.Config(
+        server_config(
             app,
+            settings,
             host=settings.host,
             port=settings.port,
-            http="h11",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=75,  # longer than the proxies in front, so that they are the ones who close
-            proxy_headers=False,  # who is believed is a setting of ours: see app.api.addresses
             timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
         )
     )

@@ -4,19 +4,25 @@ Every field's description is its documentation: `.env.example` and the README's 
 An empty value counts as not set. There is no default secret.
 """
 
+import re
+from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.core import rates
+from app.core.rates import Activity, Rate, Subject
 
 LOCAL_EMBEDDING_MODEL: Final = "all-MiniLM-L6-v2"
 OPENAI_EMBEDDING_MODEL: Final = "text-embedding-3-small"
 EXTRACTIVE_MODEL: Final = "extractive"
 OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
 
+_ORIGIN: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 Network = IPv4Network | IPv6Network
 PositiveSeconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -109,6 +115,52 @@ class Settings(BaseSettings):
         max_length=10_000,
         description="Addresses and networks of reverse proxies, separated by commas, whose X-Forwarded-For is believed"
         " (for example 10.0.0.0/8); empty believes nobody's.",
+    )
+
+    # --- Limits -------------------------------------------------------------------------------------------
+    rate_limit_login: str = Field(
+        "60/minute per address",
+        description="Logins, sign-ups and password resets from one address, right or wrong; `off` for no limit. (Wrong"
+        " passwords are limited for themselves: 10 in 15 minutes for an account.)",
+    )
+    rate_limit_chat: str = Field(
+        "60/minute per user, 600/minute per key, 1200/minute per address",
+        description="Questions. Rates like 60/minute, 5/10 seconds or 1000/hour, each per user, per API key or per address"
+        " (without `per`: for each of the three), separated by commas; `off` for no limit.",
+    )
+    rate_limit_search: str = Field(
+        "300/minute per user, 3000/minute per key, 6000/minute per address",
+        description="Searches; written like RATE_LIMIT_CHAT.",
+    )
+    rate_limit_ingest: str = Field(
+        "300/minute per user, 3000/minute per key, 6000/minute per address",
+        description="Texts put in; written like RATE_LIMIT_CHAT.",
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="redis:// or rediss:// URL where the RATE_LIMIT_ settings are counted for all processes together;"
+        " empty counts in each process. While Redis is away, each process counts for itself.",
+    )
+    header_timeout_seconds: PositiveSeconds = Field(
+        15, description="How long a client may take to send the head of a request."
+    )
+    body_timeout_seconds: PositiveSeconds = Field(
+        30,
+        description="In each such span of a request's body at least 1 kB a second must arrive.",
+    )
+
+    # --- Browsers -----------------------------------------------------------------------------------------
+    cors_origins: str = Field(
+        "",
+        max_length=10_000,
+        description="Origins whose pages may call the API from a browser, separated by commas (for example"
+        " https://chat.example.com); empty allows none but Ibid's own pages.",
+    )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#\s]+/?$",
+        description="Address by which clients reach the service, for example https://ibid.example.com; with https,"
+        " browsers are told to use nothing else (HSTS). A trusted proxy's X-Forwarded-Proto says the same.",
     )
 
     # --- Models -------------------------------------------------------------------------------------------
@@ -217,6 +269,44 @@ class Settings(BaseSettings):
         _networks(value)
         return value
 
+    @field_validator("rate_limit_login", "rate_limit_chat", "rate_limit_search", "rate_limit_ingest")
+    @classmethod
+    def _is_of_rates(cls, value: str, info: ValidationInfo) -> str:
+        _rates(str(info.field_name).removeprefix("rate_limit_"), value)
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _of_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(
+            ("redis://", "rediss://", "unix://")
+        ):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _of_origins(cls, value: str) -> str:
+        for origin in _parts(value):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"'{origin}' is no exact origin like https://chat.example.com")
+        return value
+
+    @cached_property
+    def rates(self) -> Mapping[Activity, tuple[Rate, ...]]:
+        """The rates of each activity."""
+        return {activity: _rates(activity, getattr(self, f"rate_limit_{activity}")) for activity in Activity}
+
+    @cached_property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins of `cors_origins`."""
+        return tuple(_parts(self.cors_origins))
+
+    @property
+    def is_https(self) -> bool:
+        """Whether clients are known to come by https."""
+        return self.public_url is not None and self.public_url.startswith("https:")
+
     @cached_property
     def trusted_networks(self) -> tuple[Network, ...]:
         """The networks of `trusted_proxies`."""
@@ -242,5 +332,14 @@ class Settings(BaseSettings):
         return 2 * self.provider_timeout_seconds + 30
 
 
+def _rates(activity: str, text: str) -> tuple[Rate, ...]:
+    subjects = (Subject.ADDRESS,) if activity == Activity.LOGIN else tuple(Subject)
+    return rates.rates(text, name=activity, subjects=subjects)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _networks(text: str) -> tuple[Network, ...]:
-    return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+    return tuple(ip_network(part, strict=False) for part in _parts(text))

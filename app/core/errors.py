@@ -16,6 +16,8 @@ class Category(StrEnum):
     CONFLICT = "conflict"
     TOO_LARGE = "too_large"
     UNSUPPORTED = "unsupported"
+    TARGET_TOO_LONG = "target_too_long"
+    HEAD_TOO_LARGE = "head_too_large"
     LIMITED = "limited"
     BAD_GATEWAY = "bad_gateway"
     UNAVAILABLE = "unavailable"
@@ -81,6 +83,18 @@ class TooLarge(AppError):
     """The request is larger than the limit."""
 
     category = Category.TOO_LARGE
+
+
+class TargetTooLong(AppError):
+    """The address of the request is longer than the limit."""
+
+    category = Category.TARGET_TOO_LONG
+
+
+class HeadTooLarge(AppError):
+    """The request has more header fields, or longer ones, than the limit."""
+
+    category = Category.HEAD_TOO_LARGE
 
 
 class Unavailable(AppError):
@@ -203,6 +217,23 @@ class TooManyAttempts(AppError):
     """Too many wrong attempts; try again later."""
 
     category = Category.LIMITED
+
+
+class RateLimited(AppError):
+    """Too many requests; slow down and try again."""
+
+    category = Category.LIMITED
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        details: dict[str, Any] | None = None,
+        retry_after_seconds: float | None = None,
+        quotas: tuple[Any, ...] = (),
+    ) -> None:
+        super().__init__(message, details=details, retry_after_seconds=retry_after_seconds)
+        self.quotas = quotas
 
 
 class InvalidRefreshToken(Unauthenticated):

@@ -39,7 +39,7 @@ class PrincipalKind(StrEnum):
 class Principal:
     """A caller within one organization, or the system itself (`organization_id` None: no row-level wall).
 
-    `collection_ids` are those that an API key is restricted to; None does not restrict.
+    `collection_ids` are those that an API key is restricted to, None does not restrict; `rate_limit` is its own.
     """
 
     kind: PrincipalKind
@@ -48,6 +48,7 @@ class Principal:
     role: Role
     scopes: frozenset[Scope]
     collection_ids: frozenset[str] | None = None
+    rate_limit: str | None = None
 
     @property
     def organization(self) -> str:

@@ -21,6 +21,7 @@ class NewKey:
     scopes: frozenset[Scope]
     collection_ids: frozenset[str] | None
     expires_at: datetime | None
+    rate_limit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ async def create(runtime: Runtime, principal: Principal, wanted: NewKey) -> Made
             collection_ids=wanted.collection_ids,
             expires_at=wanted.expires_at,
             created_by=principal.id if principal.kind is PrincipalKind.USER else None,
+            rate_limit=wanted.rate_limit,
         )
     return MadeKey(row, str(key))
 

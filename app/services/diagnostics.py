@@ -71,7 +71,9 @@ def url_problem(settings: Settings) -> questions.Problem | None:
     """What is wrong with the shape of DB_URL."""
     try:
         if settings.db_url is not None:
-            _ = urlsplit(settings.db_url.get_secret_value()).port
+            parts = urlsplit(settings.db_url.get_secret_value())
+            for host in parts.netloc.rpartition("@")[2].split(","):  # libpq takes several
+                _ = parts._replace(netloc=host).port
     except ValueError:
         return questions.Problem(
             "DB_URL can't be understood.",

@@ -12,6 +12,7 @@ from app.db.repositories.chunks import ScopeSizes
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
+from app.services.bursts import Counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Runtime:
     indexed_dimension: int
     scope_sizes: ScopeSizes
     keyring: Keyring
+    counters: Counters
 
     @property
     def model_name(self) -> str:

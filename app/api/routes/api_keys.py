@@ -41,6 +41,7 @@ async def create_api_key(
             scopes=frozenset(body.scopes),
             collection_ids=None if body.collection_ids is None else frozenset(body.collection_ids),
             expires_at=body.expires_at,
+            rate_limit=body.rate_limit,
         ),
     )
     response.headers["Cache-Control"] = "no-store"

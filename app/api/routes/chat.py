@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
-from app.api.deps import ChatPrincipal, RuntimeDep, TransactionDep
+from app.api.deps import AskingPrincipal, ChatPrincipal, RuntimeDep, TransactionDep
 from app.api.paging import Limit, Offset, link_next
 from app.api.schemas.base import OpaqueId
 from app.api.schemas.chat import ChatRequest, ChatResponse, MessageResponse
@@ -30,7 +30,7 @@ async def ask(
     body: ChatRequest,
     request: Request,
     runtime: RuntimeDep,
-    principal: ChatPrincipal,
+    principal: AskingPrincipal,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> ChatResponse | Response:
     """Answer from the documents, with citations. `"stream": true` or `Accept: text/event-stream` streams."""

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.api.deps import IngestPrincipal, RuntimeDep
+from app.api.deps import IngestingPrincipal, RuntimeDep
 from app.api.schemas.documents import IngestRequest, IngestResponse
 from app.services import ingestion
 
@@ -10,7 +10,7 @@ router = APIRouter(tags=["documents"])
 
 
 @router.post("/ingest")
-async def ingest(body: IngestRequest, runtime: RuntimeDep, principal: IngestPrincipal) -> IngestResponse:
+async def ingest(body: IngestRequest, runtime: RuntimeDep, principal: IngestingPrincipal) -> IngestResponse:
     """Store a text. When this answers, it is searchable; the same text again is the same document."""
     ingested = await ingestion.ingest_text(
         runtime,

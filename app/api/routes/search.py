@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.api.deps import RuntimeDep, SearchPrincipal
+from app.api.deps import RuntimeDep, SearchingPrincipal
 from app.api.schemas.filters import search_filter
 from app.api.schemas.search import SearchHit, SearchRequest, SearchResponse
 from app.services import retrieval
@@ -11,7 +11,7 @@ router = APIRouter(tags=["search"])
 
 
 @router.post("/search")
-async def search(body: SearchRequest, runtime: RuntimeDep, principal: SearchPrincipal) -> SearchResponse:
+async def search(body: SearchRequest, runtime: RuntimeDep, principal: SearchingPrincipal) -> SearchResponse:
     """The passages nearest to a question, best first."""
     hits = await retrieval.search(
         runtime,

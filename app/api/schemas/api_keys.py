@@ -3,10 +3,19 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from app.api.schemas.base import CleanText, OpaqueId, RequestModel, ResponseModel
 from app.core.principal import Scope
+from app.core.rates import own_rates
+
+
+def _of_rates(text: str) -> str:
+    own_rates(text)
+    return text
+
+
+KeyRateLimit = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_of_rates)]
 
 
 class ApiKeyCreate(RequestModel):
@@ -16,6 +25,11 @@ class ApiKeyCreate(RequestModel):
         None, description="Restrict the key to these collections."
     )
     expires_at: AwareDatetime | None = Field(None, description="With its time zone. Default: never.")
+    rate_limit: KeyRateLimit | None = Field(
+        None,
+        description="What the key may do in all (chat, search and ingest together), besides the service's own limits.",
+        examples=["100/minute, 1000/hour"],
+    )
 
 
 class ApiKeyResponse(ResponseModel):
@@ -28,6 +42,7 @@ class ApiKeyResponse(ResponseModel):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    rate_limit: str | None
     last_used_at: datetime | None = Field(description="To the minute.")
 
 

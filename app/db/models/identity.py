@@ -62,6 +62,7 @@ class ApiKey(Base):
     created_at: Mapped[CreatedAt]
     collection_ids: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     last_used_at: Mapped[datetime | None]
+    rate_limit: Mapped[str | None]
 
     @property
     def prefix(self) -> str:

@@ -38,6 +38,7 @@ class ApiKeyRepository(Repository):
         collection_ids: frozenset[str] | None,
         expires_at: datetime | None,
         created_by: str | None,
+        rate_limit: str | None = None,
     ) -> ApiKey:
         result = await self.session.scalars(
             insert(ApiKey)
@@ -51,6 +52,7 @@ class ApiKeyRepository(Repository):
                 collection_ids=None if collection_ids is None else sorted(collection_ids),
                 expires_at=expires_at,
                 created_by=created_by,
+                rate_limit=rate_limit,
             )
             .returning(ApiKey)
         )

@@ -21,6 +21,7 @@ class StoredKey:
     scopes: frozenset[Scope]
     collection_ids: frozenset[str] | None
     last_used_at: datetime | None
+    rate_limit: str | None
 
 
 class IdentityRepository:
@@ -37,6 +38,7 @@ class IdentityRepository:
                     ApiKey.scopes,
                     ApiKey.collection_ids,
                     ApiKey.last_used_at,
+                    ApiKey.rate_limit,
                 ).where(
                     ApiKey.public_part == public_part,
                     ApiKey.revoked_at.is_(None),
@@ -53,6 +55,7 @@ class IdentityRepository:
             frozenset(map(Scope, row.scopes)),
             None if row.collection_ids is None else frozenset(row.collection_ids),
             row.last_used_at,
+            row.rate_limit,
         )
 
     async def touch_key(self, key_id: str) -> None:
