@@ -35,6 +35,8 @@ _OWN_PAGES_WITH_SCRIPTS: Final = _OWN_PAGES.replace(
 )
 _POLICIES: Final = (
     ("/docs", _OWN_PAGES),
+    ("/set-password", _OWN_PAGES),
+    ("/join", _OWN_PAGES),
     ("/admin/", _OWN_PAGES_WITH_SCRIPTS),
 )
 """Content security policies by the beginning of the path; all else is data, in which nothing is to run."""

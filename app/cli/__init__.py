@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app import __version__
-from app.cli import ask, doctor, ingest, keys, search, serve, terminal
+from app.cli import accounts, ask, doctor, ingest, keys, search, serve, terminal
 from app.core.errors import AppError, StartupError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.command("ask")(ask.ask)
 app.command("search")(search.search)
 app.command("doctor")(doctor.doctor)
 app.command("migrate")(serve.migrate)
+app.add_typer(accounts.user_app, name="user")
+app.add_typer(accounts.key_app, name="key")
 app.add_typer(keys.app, name="keys")
 
 
