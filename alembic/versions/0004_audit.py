@@ -21,7 +21,7 @@ from typing import NamedTuple
 from alembic import op
 
 revision: str = "0004_audit"
-down_revision: str | None = "0005"
+down_revision: str | None = "0003"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
@@ -184,7 +184,7 @@ _COLLECTION, _OF_COLLECTION, _DOCUMENT = (
     "collection collection_id -",
     "document id title",
 )
-_KEY_COLUMNS = "name scopes collection_ids expires_at rate_limit"
+_KEY_COLUMNS = "name scopes collection_ids expires_at"
 _COLLECTION_COLUMNS = "name description visibility owner_id"
 _DOCUMENT_COLUMNS = "title source tags metadata_json collection_id"
 
