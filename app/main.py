@@ -12,6 +12,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from app import __version__
 from app.api.documentation import add_documentation
+from app.api.draining import Draining
 from app.api.errors import add_error_handlers
 from app.api.middleware import add_middleware
 from app.api.one_time_pages import add_one_time_pages
@@ -64,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
     )
+    app.state.draining = Draining()
     add_middleware(app, settings)
     add_error_handlers(app)
     add_documentation(app)

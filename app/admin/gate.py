@@ -14,13 +14,10 @@ from typing import Final
 from sqladmin.authentication import AuthenticationBackend
 from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import quotas
-from app.api.browsers import is_https
 from app.core import origin
 from app.core.errors import AppError, Forbidden
 from app.core.principal import Principal
@@ -38,22 +35,9 @@ _MAX_PASSWORD_CHARACTERS: Final = 256
 _MAX_CODE_CHARACTERS: Final = 40
 
 
-class _TellScheme:
-    """Links and cookies are made for the scheme that the client sees, which ends at a proxy where there is one."""
-
-    def __init__(self, app: ASGIApp, runtime: Callable[[], Runtime]) -> None:
-        self.app = app
-        self.runtime = runtime
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and is_https(scope, self.runtime().settings):
-            scope = {**scope, "scheme": "https"}
-        await self.app(scope, receive, send)
-
-
 class Gate(AuthenticationBackend):
     def __init__(self, runtime: Callable[[], Runtime]) -> None:
-        self.middlewares = [Middleware(_TellScheme, runtime=runtime)]
+        self.middlewares = []
         self._runtime = runtime
 
     async def login(self, request: Request) -> Response:

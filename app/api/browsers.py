@@ -1,6 +1,6 @@
 """What every answer tells a browser: trust nothing but what is said here, keep nothing, and which origins may ask.
 
-The API knows no cookies: credentials go in header fields, so that no foreign page can make a browser send them. The admin
+The API has no cookies: credentials go in header fields, so that no foreign page can make a browser send them. The admin
 tables have some, and see to that themselves (`app.admin.gate`).
 """
 
@@ -87,6 +87,8 @@ class AnswerFieldsMiddleware:
             await self.app(scope, receive, send)
             return
         noted = scope[quotas.NOTED] = []
+        if self._is_https(scope):
+            scope["scheme"] = "https"  # so that cookies are made Secure, also behind a proxy
 
         async def adding(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -104,19 +106,18 @@ class AnswerFieldsMiddleware:
         await self.app(scope, receive, adding)
 
     def _fields(self, scope: Scope) -> tuple[Field, ...]:
-        return _fields(_policy(scope["path"]), is_https(scope, self.settings))
+        return _fields(_policy(scope["path"]), scope["scheme"] == "https")
 
-
-def is_https(scope: Scope, settings: Settings) -> bool:
-    """Whether the client came by https: to us, to a trusted proxy, or because there is no other way."""
-    if settings.is_https or scope["scheme"] == "https":
-        return True
-    trusted = settings.trusted_networks
-    if not trusted or not _is_trusted((scope.get("client") or ("",))[0], trusted):
-        return False
-    return any(
-        name == b"x-forwarded-proto" and value.strip().lower() == b"https" for name, value in scope["headers"]
-    )
+    def _is_https(self, scope: Scope) -> bool:
+        if self.settings.is_https:
+            return True
+        trusted = self.settings.trusted_networks
+        if not trusted or not _is_trusted((scope.get("client") or ("",))[0], trusted):
+            return False
+        return any(
+            name == b"x-forwarded-proto" and value.strip().lower() == b"https"
+            for name, value in scope["headers"]
+        )
 
 
 def _policy(path: str) -> bytes:

@@ -6,19 +6,27 @@ minute take all it has.
 
 import asyncio
 import json
+import socket
 from http import HTTPStatus
 from typing import Any, Final
 
 import h11
+import structlog
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from app.api.draining import Draining
 from app.api.errors import error_body
 from app.core import ids
 from app.core.config import Settings
 
+log = structlog.get_logger(__name__)
+
 MAX_HEAD_BYTES: Final = 32_768
 _LEAST_BYTES_PER_SECOND: Final = 1000
+_ENDING_SECONDS: Final = 5
+"""For clients to be told that they are cut off, and for their answers to be stored."""
+
 _KEEP_ALIVE_SECONDS: Final = 75  # longer than the proxies in front, so that they are the ones who close
 
 
@@ -38,8 +46,30 @@ def server_config(app: Any, settings: Settings, **values: Any) -> uvicorn.Config
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         proxy_headers=False,  # who is believed is a setting of ours: see app.api.addresses
+        timeout_graceful_shutdown=settings.shutdown_timeout_seconds + _ENDING_SECONDS,
         **values,
     )
+
+
+class DrainingServer(uvicorn.Server):
+    """Accepts nothing more on SIGTERM, lets what is under way end, and ends it when its time is over."""
+
+    def __init__(self, config: uvicorn.Config, *, draining: Draining, seconds: float) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._seconds = seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ending = asyncio.create_task(self._end_in_time())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
+
+    async def _end_in_time(self) -> None:
+        await asyncio.sleep(self._seconds)
+        if stopped := self._draining.stop():
+            log.warning("ended_by_shutdown", count=stopped)
 
 
 class PatientConnection(H11Protocol):

@@ -49,23 +49,6 @@ def add_middleware(app: FastAPI, settings: Settings) -> None:
     )
 
 
-class OriginMiddleware:
-    """Notes the client's address: the peer's, or the one that a trusted proxy says it speaks for."""
-
-    def __init__(self, app: ASGIApp, trusted_proxies: Sequence[Network]) -> None:
-        self.app = app
-        self.trusted_proxies = trusted_proxies
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
-        peer = scope["client"][0] if scope.get("client") else ""
-        hops = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-        with origin.request(addresses.client_address(peer, hops, trusted=self.trusted_proxies)):
-            await self.app(scope, receive, send)
-
-
 class UnexpectedErrorMiddleware:
     """The answer to a failure of ours, inside the other middleware: with request id, header fields and log line."""
 
@@ -89,6 +72,23 @@ class UnexpectedErrorMiddleware:
             if started:
                 raise
             await unexpected_error(scope["path"], error)(scope, receive, send)
+
+
+class OriginMiddleware:
+    """Notes the client's address: the peer's, or the one that a trusted proxy says it speaks for."""
+
+    def __init__(self, app: ASGIApp, trusted_proxies: Sequence[Network]) -> None:
+        self.app = app
+        self.trusted_proxies = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        peer = scope["client"][0] if scope.get("client") else ""
+        hops = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        with origin.request(addresses.client_address(peer, hops, trusted=self.trusted_proxies)):
+            await self.app(scope, receive, send)
 
 
 class RequestLimitsMiddleware:

@@ -15,10 +15,11 @@ from fastapi import Request
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.requests import ClientDisconnect
 
+from app.api.draining import Draining, Work
 from app.api.errors import body_of, error_body
 from app.api.schemas import chat as schemas
 from app.api.schemas.base import ErrorDetail, ResponseModel
-from app.core.errors import AppError
+from app.core.errors import AppError, ServiceStopping
 from app.services import chat
 from app.services.chat import ChatEvent
 
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 _PING_SECONDS: Final = 15.0
 _OPENING_SECONDS: Final = 5.0
+_COMEBACK_SECONDS: Final = 5.0
 
 T = TypeVar("T")
 
@@ -33,9 +35,11 @@ T = TypeVar("T")
 class ChatStream(EventSourceResponse):
     """Sends the events of one turn; when the client goes, the turn is cancelled and its provider's stream closed."""
 
-    def __init__(self, opening: "Opening", events: AsyncGenerator[ChatEvent, None]) -> None:
+    def __init__(
+        self, opening: "Opening", events: AsyncGenerator[ChatEvent, None], draining: Draining
+    ) -> None:
         super().__init__(
-            with_pings(_frames(opening, events)),
+            _ended_by_stop(_frames(opening, events), draining),
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )
 
@@ -69,20 +73,25 @@ async def open_stream(events: AsyncGenerator[ChatEvent, None]) -> Opening:
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of the work; when the client goes away first, the work is cancelled.
+    """The result of the work; when the client goes away first, or the process stops, the work is cancelled.
 
-    Raises ClientDisconnect then.
+    Raises ClientDisconnect or ServiceStopping then.
     """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnect
-    finally:
-        await _cancel(leaving)
-        await _cancel(working)
+    draining: Draining = request.app.state.draining
+    with draining.work() as under_way:
+        working = asyncio.ensure_future(work)
+        under_way.awaited = working
+        leaving = asyncio.ensure_future(_disconnected(request))
+        try:
+            await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+            if working.cancelled() and under_way.is_stopped:
+                raise ServiceStopping(retry_after_seconds=_COMEBACK_SECONDS)
+            if working.done():
+                return working.result()
+            raise ClientDisconnect
+        finally:
+            await _cancel(leaving)
+            await _cancel(working)
 
 
 async def _disconnected(request: Request) -> None:
@@ -156,15 +165,37 @@ async def _frames(opening: Opening, rest: AsyncGenerator[ChatEvent, None]) -> As
             yield frame(schemas.ErrorEvent(error=ErrorDetail(**body["error"])))
 
 
+async def _ended_by_stop(
+    frames: AsyncGenerator[bytes, None], draining: Draining
+) -> AsyncGenerator[bytes, None]:
+    """The frames with pings; when the process stops before they end, the last one is an `error`."""
+    number = 0
+    with draining.work() as under_way:
+        try:
+            async with aclosing(with_pings(frames, under_way=under_way)) as pinged:
+                async for frame in pinged:
+                    number += frame is not KEEPALIVE_COMMENT
+                    yield frame
+        except asyncio.CancelledError:
+            if not under_way.is_stopped:
+                raise
+            error = ErrorDetail(**body_of(ServiceStopping())["error"])
+            model = schemas.ErrorEvent(error=error)
+            yield format_sse_event(data_str=model.model_dump_json(), event=model.type, id=str(number + 1))
+
+
 async def with_pings(
-    frames: AsyncGenerator[bytes, None], seconds: float = _PING_SECONDS
+    frames: AsyncGenerator[bytes, None], seconds: float = _PING_SECONDS, *, under_way: Work | None = None
 ) -> AsyncGenerator[bytes, None]:
     """The frames, and a comment whenever none came for `seconds`."""
     upcoming: asyncio.Future[bytes] | None = None
+    under_way = under_way or Work()
     async with aclosing(frames):
         try:
             while True:
-                upcoming = asyncio.ensure_future(anext(frames))
+                upcoming = under_way.awaited = asyncio.ensure_future(anext(frames))
+                if under_way.is_stopped:  # while the frame before was being sent
+                    upcoming.cancel()
                 while not (await asyncio.wait([upcoming], timeout=seconds))[0]:
                     yield KEEPALIVE_COMMENT
                 try:

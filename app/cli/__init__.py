@@ -1,12 +1,13 @@
 """The command line: `ibid`. One module a command group; heavy imports wait until a command needs them."""
 
+import signal
 import sys
 from typing import Annotated
 
 import typer
 
 from app import __version__
-from app.cli import accounts, ask, doctor, ingest, keys, search, serve, terminal
+from app.cli import ask, doctor, ingest, key, keys, search, serve, terminal, user
 from app.core.errors import AppError, StartupError
 
 app = typer.Typer(
@@ -22,9 +23,9 @@ app.command("ask")(ask.ask)
 app.command("search")(search.search)
 app.command("doctor")(doctor.doctor)
 app.command("migrate")(serve.migrate)
-app.add_typer(accounts.user_app, name="user")
-app.add_typer(accounts.key_app, name="key")
+app.add_typer(key.app, name="key")
 app.add_typer(keys.app, name="keys")
+app.add_typer(user.app, name="user")
 
 
 def _print_version(wanted: bool) -> None:
@@ -44,6 +45,8 @@ def _options(
 
 def main() -> None:
     """Run a command; an error that a person can mend is a sentence, not a traceback."""
+    # As process 1 of a container nothing would end it without this, and imports take seconds.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     terminal.prepare_streams()
     try:
         app()

@@ -2,6 +2,7 @@
 
 import logging as stdlib_logging
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,34 +28,34 @@ def serve(
     from app.core import logging
 
     logging.configure(level=settings.log_level, log_format=settings.log_format)
-    import uvicorn
-
-    from app.api.connections import server_config
+    from app.api.connections import DrainingServer, server_config
     from app.cli.welcome import welcome
     from app.main import create_app
 
     app = create_app(settings)
 
-    class Server(uvicorn.Server):
+    class Server(DrainingServer):
         async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
             await super().startup(sockets)
             if self.started:  # only now do the printed commands reach it
                 welcome(settings, app.state.credentials)
 
     server = Server(
-        server_config(
-            app,
-            settings,
-            host=settings.host,
-            port=settings.port,
-            timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
-        )
+        server_config(app, settings, host=settings.host, port=settings.port),
+        draining=app.state.draining,
+        seconds=settings.shutdown_timeout_seconds,
     )
     # A start that failed for a reason is told as one sentence below, not as uvicorn's traceback of it.
     stdlib_logging.getLogger("uvicorn.error").addFilter(lambda _: not hasattr(app.state, "startup_error"))
     try:
         server.run()
     except SystemExit as error:
+        if server.started:  # stopped in good order; to whoever sent SIGTERM, let it look like that
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
+            return  # process 1 is not ended by it
+        if error.code == 128 + signal.SIGTERM:
+            raise
         if reason := getattr(app.state, "startup_error", None):
             raise reason from None
         raise StartupError(f"The service did not start. Is port {settings.port} in use?") from error

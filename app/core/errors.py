@@ -149,6 +149,10 @@ class StorageFull(AppError):
     category = Category.INSUFFICIENT_STORAGE
 
 
+class ServiceStopping(Unavailable):
+    """The service is being stopped or replaced; ask again in a moment."""
+
+
 class EmbeddingModelMismatch(Unavailable):
     """The index was built by another embedding model than the one configured."""
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _START_TIMEOUT_SECONDS: Final = 120
+_NO_PID: Final = 2**22 + 1
+"""Linux gives no process a higher number than 2**22."""
+
 _DATABASE: Final = "ibid"
 _CREATE_DATABASE: Final = (
     # The cluster takes its locale from the environment; under LANG=C full text search would not fold 'É' to 'é'.
@@ -71,6 +74,7 @@ def start(data_dir: Path) -> EmbeddedPostgres:
             " user may write to, or DB_URL to a PostgreSQL."
         ) from error
     _forget_dead_processes(folder / ".handle_pids.json")
+    _disown_recycled_pid(folder)
     server = _start_server(folder)
     asyncio.run(_create_database(server.get_uri()))
     return EmbeddedPostgres(server)
@@ -119,6 +123,33 @@ def _is_starting(folder: Path) -> bool:
     with contextlib.suppress(OSError, ValueError, IndexError):
         return bool(psutil.pid_exists(int((folder / "postmaster.pid").read_text().splitlines()[0])))
     return False
+
+
+def _disown_recycled_pid(folder: Path) -> None:
+    """After a crash the number of the dead server may be another process's by now, and that is no running server.
+
+    The number is replaced by one that no process has, so that PostgreSQL still looks itself whether anything of the dead
+    server is left.
+    """
+    path = folder / "postmaster.pid"
+    with contextlib.suppress(OSError, ValueError, IndexError, OverflowError):
+        lines = path.read_text().splitlines(keepends=True)
+        process = psutil.Process(int(lines[0])) if psutil.pid_exists(int(lines[0])) else None
+        if process is not None and not _is_server(process, folder):
+            log.warning("stale_postmaster_pid", pid=process.pid)
+            with path.open("r+") as file:  # in place: it keeps its owner
+                file.writelines([f"{_NO_PID}\n", *lines[1:]])
+                file.truncate()
+
+
+def _is_server(process: psutil.Process, folder: Path) -> bool:
+    """Whether this is a PostgreSQL of that folder; also where that can't be found out."""
+    try:
+        return process.name().startswith("postgres") and Path(process.cwd()) == folder
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
 
 
 def _forget_dead_processes(path: Path) -> None:

@@ -24,7 +24,7 @@ from app.core.text import clean
 from app.db.engine import Transaction
 from app.db.models import Message, MessageStatus
 from app.db.repositories.conversations import ConversationRepository, NewTurn, StoredTurn
-from app.rag import conversation, extractive, prices
+from app.rag import conversation, extractive, prices, refusals
 from app.rag.citations import CitationFilter
 from app.rag.llms import ChatModel, Completion, Turn
 from app.rag.prompts import PromptSource
@@ -33,7 +33,6 @@ from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
-REFUSAL: Final = "I could not find an answer to this in the documents."
 _TITLE_CHARACTERS: Final = 80
 _SNIPPET_CHARACTERS: Final = 300
 
@@ -277,16 +276,16 @@ async def _answer(
     yield SourcesFound(draft.sources)
     if not relevant:
         draft.refused = True
-        yield draft.add(REFUSAL)
+        yield draft.add(refusals.sentence(question.message))
     elif model is None:
-        yield await _quote(asked, hits, draft)
+        yield await _quote(asked, question.message, hits, draft)
     else:
         async with aclosing(_generate(model, runtime, question, history, hits, draft)) as deltas:
             async for delta in deltas:
                 yield delta
 
 
-async def _quote(asked: str, hits: list[Hit], draft: _Draft) -> AnswerDelta:
+async def _quote(asked: str, question: str, hits: list[Hit], draft: _Draft) -> AnswerDelta:
     """The extractive answer: sentences of the sources, word for word."""
     passages = [extractive.Passage(n, hit.text, hit.title) for n, hit in enumerate(hits, start=1)]
     # The longest passages take 0.3 s of CPU, which the event loop does not have; a thread costs 0.1 ms.
@@ -294,7 +293,7 @@ async def _quote(asked: str, hits: list[Hit], draft: _Draft) -> AnswerDelta:
     if not found.quotes:
         draft.refused = True
         draft.sources = ()
-        return draft.add(REFUSAL)
+        return draft.add(refusals.sentence(question))
     draft.cite({quote.n for quote in found.quotes})
     return draft.add(" ".join(f"{' '.join(quote.text.split())} [{quote.n}]" for quote in found.quotes))
 

@@ -7,7 +7,7 @@ import anyio.to_thread
 from app.core import security
 from app.core.errors import InvalidOneTimeToken, WrongPassword
 from app.core.principal import SYSTEM
-from app.db.engine import Transaction
+from app.db.engine import Database, Transaction
 from app.db.models import User
 from app.db.repositories import one_time
 from app.db.repositories.accounts import AccountRepository
@@ -67,6 +67,21 @@ async def reset(runtime: Runtime, *, token: str, new: str, address: str) -> None
         if user_id is None:
             raise InvalidOneTimeToken
         await _replace(session, user_id, new_hash, keep=None)
+
+
+async def replace(database: Database, email: str) -> str | None:
+    """Give the account of a lower-case e-mail address a new password, and end all its logins; None without an account.
+
+    For the operator at the machine; nothing is asked.
+    """
+    new = security.new_password()
+    new_hash = await hashed(new)
+    async with database.unit_of_work(SYSTEM) as session:
+        user = await AccountRepository(session).find_by_email(email)
+        if user is None:
+            return None
+        await _replace(session, user.id, new_hash, keep=None)
+    return new
 
 
 async def _replace(session: Transaction, user_id: str, new_hash: str, *, keep: str | None) -> None:

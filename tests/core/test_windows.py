@@ -1,9 +1,10 @@
 """The sliding windows in memory, under a clock of the test's own."""
 
-import time
+from types import SimpleNamespace
 
 import pytest
 from limits import parse
+from limits.aio import strategies
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from app.core import windows
@@ -23,8 +24,10 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(time, "time", clock)
-    monkeypatch.setattr(time, "monotonic", clock)
+    # Not in the module `time` itself, by which the event loop of all tests goes.
+    stopped = SimpleNamespace(time=clock, monotonic=clock)
+    monkeypatch.setattr(windows, "time", stopped)
+    monkeypatch.setattr(strategies, "time", stopped)
     return clock
 
 

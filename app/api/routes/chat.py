@@ -40,7 +40,7 @@ async def ask(
         answer = await while_connected(request, chat.answer(runtime, principal, question))
         return ChatResponse(**answer_fields(answer))
     events = chat.converse(runtime, principal, question)
-    return ChatStream(await while_connected(request, open_stream(events)), events)
+    return ChatStream(await while_connected(request, open_stream(events)), events, request.app.state.draining)
 
 
 @router.get("/sessions/{session_id}/messages")
