@@ -18,7 +18,7 @@ from app.api.middleware import add_middleware
 from app.api.one_time_pages import add_one_time_pages
 from app.api.routes import ROUTERS
 from app.api.schemas.base import ErrorResponse
-from app.core import crypto
+from app.core import crypto, memory
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
 from app.core.errors import AppError, StartupError
 from app.core.principal import SYSTEM
@@ -26,9 +26,9 @@ from app.db import embedded, migrations, upkeep
 from app.db.engine import Database, check_server, create_database
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
-from app.rag import embedding, index, llms
+from app.rag import embedding, index, languages, llms
 from app.rag.errors import RagError
-from app.services import bursts, diagnostics, first_run, maintenance
+from app.services import bursts, diagnostics, first_run, indexing, maintenance
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -54,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
                 raise
             app.state.runtime, app.state.credentials = runtime, credentials
             await stack.enter_async_context(maintenance.running(runtime))
+            memory.settle()
             yield
 
     app = FastAPI(
@@ -134,6 +135,8 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             await embeddings.warm_up()
         except RagError as error:
             raise StartupError(f"The embedding model can't be used: {error}") from error
+        if indexing.fixed_language(settings) is None:
+            await asyncio.to_thread(languages.warm_up)
         async with database.unit_of_work(SYSTEM) as session:
             indexed_model, indexed_dimension = await IndexStateRepository(session).claim(
                 embedding_model=embeddings.fingerprint, dimension=embeddings.dimension

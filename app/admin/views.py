@@ -30,7 +30,6 @@ from app.db.models import (
     Guesses,
     IndexState,
     Invitation,
-    LexemeStatistic,
     Login,
     Message,
     Organization,
@@ -39,6 +38,8 @@ from app.db.models import (
     RecoveryCode,
     RefreshToken,
     Session,
+    TermCount,
+    TermStatistic,
     User,
 )
 
@@ -89,12 +90,13 @@ TABLES: Final = (
     Table(CollectionUser, "Access", "user-lock", searched=("collection_id", "user_id")),
     Table(Document, "Document", "file-lines", searched=("id", "title", "source"), editable={"title": 500}),
     Table(Page, "Page", "file", searched=("document_id",), sort="document_id"),
-    Table(Chunk, "Chunk", "puzzle-piece", _hidden("embedding", "tsv"), searched=("document_id",), sort="id"),
+    Table(Chunk, "Chunk", "puzzle-piece", _hidden("embedding", "terms", "weights"), searched=("document_id",), sort="id"),
     Table(Session, "Session", "comments", searched=("id", "owner_id")),
     Table(Message, "Message", "comment", searched=("id", "session_id")),
     Table(AuditEntry, "Audit entry", "clipboard-list", searched=("action", "actor_name", "object_id"), sort="occurred_at"),
     Table(IndexState, "Index state", "gauge"),
-    Table(LexemeStatistic, "Lexeme", "font", searched=("lexeme",), sort="share"),
+    Table(TermStatistic, "Term", "font", searched=("organization_id",), sort="share"),
+    Table(TermCount, "Term count", "calculator", sort="organization_id"),
 )  # fmt: skip
 
 

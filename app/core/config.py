@@ -59,9 +59,17 @@ class Settings(BaseSettings):
         " empty starts the embedded PostgreSQL.",
     )
     db_pool_size: int = Field(
-        10, ge=1, le=500, description="Database connections that one process keeps open."
+        10,
+        ge=1,
+        le=500,
+        description="Database connections that one process may open for chat, search, ingestion and authentication.",
     )
-    db_pool_overflow: int = Field(10, ge=0, le=500, description="Connections beyond the pool under load.")
+    db_pool_overflow: int = Field(
+        10,
+        ge=0,
+        le=500,
+        description="Connections that it may open beside them for everything else (at least 1).",
+    )
     db_connect_timeout_seconds: PositiveSeconds = Field(
         5, description="How long connecting to the database may take before a request answers 503."
     )
@@ -230,9 +238,10 @@ class Settings(BaseSettings):
         description="Largest text that POST /ingest accepts, in bytes of UTF-8.",
     )
     text_search_language: str = Field(
-        "english",
+        "auto",
         pattern=r"^[a-z_]{1,63}$",
-        description="PostgreSQL text search configuration of new documents and of queries (`simple` knows no language).",
+        description="Language of new documents and of questions, whose word stems the full text search compares: `auto`"
+        " detects it, a name or code (`english`, `ms`) takes all texts to be in it, `simple` compares whole words.",
     )
 
     # --- Retrieval and chat -------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ UNAUDITED = {
     "refresh_tokens": "descendants of a login, whose entry tells of it",
     "guesses": "a counter",
     "index_state": "kept by the service itself",
-    "lexeme_statistics": "kept by the service itself",
+    "term_statistics": "kept by the service itself",
+    "term_counts": "kept by the service itself",
 }
 WRITTEN_BY_SERVICES = {
     Action.RECOVERY_CODES_RENEWED,

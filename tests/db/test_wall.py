@@ -9,10 +9,12 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import numpy as np
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, NoResultFound
@@ -21,16 +23,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.access import Permission
 from app.core.errors import UserNotFound
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
-from app.core.retrieval import SearchFilter
+from app.core.retrieval import Query, QueryTerm, Scope, SearchFilter
 from app.db import repositories
-from app.db.engine import Database
+from app.db.engine import AnyTransaction, Database
 from app.db.models import Base
-from app.db.repositories.base import Repository
+from app.db.repositories.base import Repository, TextRepository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
-from app.db.repositories.conversations import ConversationRepository, NewTurn
+from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository, NewChunk
 from app.db.repositories.identity import IdentityRepository
+from app.db.repositories.places import PlaceRepository
+from app.db.repositories.texts import TextsRepository
+from app.db.repositories.turns import NewTurn, TurnRepository
 from app.db.repositories.visibility import VisibilityRepository
 
 for module in pkgutil.iter_modules(repositories.__path__):
@@ -40,13 +45,19 @@ for module in pkgutil.iter_modules(repositories.__path__):
 OF_CREDENTIALS = {"ApiKeyRepository", "OneTimeRepository", "UserRepository"}
 METHODS = {
     f"{kind.__name__}.{name}"
-    for kind in Repository.__subclasses__()
+    for kind in (*Repository.__subclasses__(), *TextRepository.__subclasses__())
     if kind.__name__ not in OF_CREDENTIALS
     for name, member in vars(kind).items()
     if inspect.isfunction(member) and not name.startswith("_")
 }
+DIRECT = {
+    name for name in METHODS if name.split(".")[0] in {c.__name__ for c in TextRepository.__subclasses__()}
+}
 VECTOR = np.ones(4, dtype=np.float32)
-CHUNK = NewChunk(ordinal=7, page=1, start=0, end=6, text="canary", embedding=VECTOR)
+TERM = 4711
+CHUNK = NewChunk(
+    ordinal=7, page=1, start=0, end=6, text="canary", language="en", terms={TERM: 1.0}, embedding=VECTOR
+)
 NEW_DOCUMENT = {"title": "t", "content_type": "text/plain", "size_bytes": 1}
 
 
@@ -65,11 +76,9 @@ class Victim:
     ) -> Awaitable[list[Any]]:
         """With so many chunks pretended visible: few, and many with and without an exact search."""
         return ChunkRepository(session, self.principal).search(
-            question="canary",
-            embedding=VECTOR.tolist(),
+            Query(VECTOR.tolist(), [QueryTerm(TERM, 1.0, 0, ("en",))], dense_weight=0.5),
             limit=5,
             where=SearchFilter(**where),
-            language="english",
             embedding_model="m",
             exact_up_to=exact_up_to,
             sizes=_Pretending(visible),
@@ -83,16 +92,21 @@ class _Pretending(ScopeSizes):
         super().__init__()
         self.size = size
 
-    def get(self, scope: tuple[str, ...]) -> int | None:
-        return self.size
+    def get(self, key: tuple[str, ...]) -> Scope:
+        return Scope(self.size, {"en": 1.0}, rows=100_000)
 
 
-Case = Callable[[AsyncSession, Victim], Awaitable[object]]
+Case = Callable[[Any, Victim], Awaitable[object]]
+
+
+async def chunks_in_scope(session: AsyncSession, victim: Victim, **where: Any) -> int:
+    scope = await ChunkRepository(session, victim.principal).scope(SearchFilter(**where), ScopeSizes())
+    return scope.chunks + len(scope.languages)
 
 
 async def found_of(session: AsyncSession, victim: Victim) -> set[str]:
     wanted = {victim.collection_id}
-    return wanted - await CollectionRepository(session, victim.principal).missing(wanted)
+    return wanted - await VisibilityRepository(session, victim.principal).missing(wanted)
 
 
 async def put_new_document(session: AsyncSession, v: Victim) -> object:
@@ -101,7 +115,36 @@ async def put_new_document(session: AsyncSession, v: Victim) -> object:
     )
 
 
+def add_text(session: AnyTransaction, v: Victim) -> Awaitable[object]:
+    return TextsRepository(session, v.principal).add(
+        {
+            "collection_id": v.collection_id,
+            "title": "t",
+            "source": None,
+            "content_type": "text/plain",
+            "size_bytes": 1,
+            "sha256": "text",
+            "tags": [],
+            "languages": ["en"],
+            "metadata_": {},
+            "chunk_count": 1,
+        },
+        "canary",
+        [CHUNK],
+        embedding_model="m",
+    )
+
+
 CASES: dict[str, list[Case]] = {
+    "TextsRepository.find_same": [
+        lambda s, v: TextsRepository(s, v.principal).find_same(collection_id=v.collection_id, sha256="0")
+    ],
+    "TextsRepository.add": [add_text],
+    "VisibilityRepository.missing": [found_of],
+    "ChunkRepository.scope": [
+        chunks_in_scope,
+        lambda s, v: chunks_in_scope(s, v, collection_ids=(v.collection_id,)),
+    ],
     "ChunkRepository.search": [
         lambda s, v: v.search(s, 1),
         lambda s, v: v.search(s, 1, collection_ids=(v.collection_id,)),
@@ -115,14 +158,9 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: CollectionRepository(s, v.principal).find(v.collection_id),
         lambda s, v: CollectionRepository(s, v.principal).find(v.collection_id, lock=True),
     ],
-    "CollectionRepository.keep": [
-        lambda s, v: CollectionRepository(s, v.principal).keep(v.collection_id, within=None)
-    ],
-    "CollectionRepository.missing": [found_of],
-    "CollectionRepository.default_id": [lambda s, v: CollectionRepository(s, v.principal).default_id()],
-    "CollectionRepository.personal_id": [
-        lambda s, v: CollectionRepository(s, v.principal).personal_id(name="P")
-    ],
+    "PlaceRepository.keep": [lambda s, v: PlaceRepository(s, v.principal).keep(v.collection_id, within=None)],
+    "PlaceRepository.default_id": [lambda s, v: PlaceRepository(s, v.principal).default_id()],
+    "PlaceRepository.personal_id": [lambda s, v: PlaceRepository(s, v.principal).personal_id(name="P")],
     "CollectionRepository.newest": [
         lambda s, v: CollectionRepository(s, v.principal).newest(limit=9, after=None, offset=0, within=None)
     ],
@@ -163,11 +201,6 @@ CASES: dict[str, list[Case]] = {
             v.document_id, within={v.collection_id}, lock=True
         ),
     ],
-    "DocumentRepository.find_same_content": [
-        lambda s, v: DocumentRepository(s, v.principal).find_same_content(
-            collection_id=v.collection_id, sha256="0"
-        )
-    ],
     "DocumentRepository.newest": [
         lambda s, v: DocumentRepository(s, v.principal).newest(limit=9, after=None, offset=0, conditions={})
     ],
@@ -180,24 +213,24 @@ CASES: dict[str, list[Case]] = {
     ],
     "DocumentRepository.add_chunks": [
         lambda s, v: DocumentRepository(s, v.principal).add_chunks(
-            v.document_id, [CHUNK], language="english", embedding_model="m"
+            v.document_id, [CHUNK], embedding_model="m"
         )
     ],
     "DocumentRepository.chunks": [
         lambda s, v: DocumentRepository(s, v.principal).chunks(v.document_id, limit=9, offset=0)
     ],
     "DocumentRepository.delete": [lambda s, v: DocumentRepository(s, v.principal).delete(v.document_id)],
-    "ConversationRepository.open_turn": [
-        lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_2", "a"), history=9),
-        lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_new", "b"), history=9),
+    "TurnRepository.open_turn": [
+        lambda s, v: TurnRepository(s, v.principal).open_turn(new_turn("sess_2", "a"), history=9),
+        lambda s, v: TurnRepository(s, v.principal).open_turn(new_turn("sess_new", "b"), history=9),
     ],
-    "ConversationRepository.interrupt_dead_answer": [
-        lambda s, v: ConversationRepository(s, v.principal).interrupt_dead_answer(
+    "TurnRepository.interrupt_dead_answer": [
+        lambda s, v: TurnRepository(s, v.principal).interrupt_dead_answer(
             "sess_1", before=datetime(2100, 1, 1, tzinfo=UTC)
         )
     ],
-    "ConversationRepository.finish_answer": [
-        lambda s, v: ConversationRepository(s, v.principal).finish_answer(v.answer_id, FINISHED)
+    "TurnRepository.finish_answer": [
+        lambda s, v: TurnRepository(s, v.principal).finish_answer(v.answer_id, FINISHED)
     ],
     "ConversationRepository.find_session": [
         lambda s, v: ConversationRepository(s, v.principal).find_session("sess_1")
@@ -263,12 +296,12 @@ async def new_victim(database: Database) -> Victim:
             "chunk_count": 1,
         }
         assert await documents.add_completed(values, ["canary"]) is not None
-        first = NewChunk(ordinal=0, page=1, start=0, end=6, text="canary", embedding=VECTOR)
-        await documents.add_chunks("doc_1", [first], language="english", embedding_model="m")
-        conversations = ConversationRepository(session, principal)
-        assert await conversations.open_turn(new_turn("sess_1", "first"), history=0) == []
-        assert await conversations.open_turn(new_turn("sess_2", "second"), history=0) == []
-        await conversations.finish_answer("msg_second_answer", FINISHED)
+        first = replace(CHUNK, ordinal=0)
+        await documents.add_chunks("doc_1", [first], embedding_model="m")
+        turns = TurnRepository(session, principal)
+        assert await turns.open_turn(new_turn("sess_1", "first"), history=0) == []
+        assert await turns.open_turn(new_turn("sess_2", "second"), history=0) == []
+        await turns.finish_answer("msg_second_answer", FINISHED)
     return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id)
 
 
@@ -297,14 +330,16 @@ async def does_something(database: Database, victim: Victim, case: Case) -> bool
         return something
 
 
-async def is_held(database: Database, attacker: Principal, victim: Victim, case: Case) -> bool:
+async def is_held(
+    transaction: AbstractAsyncContextManager[AnyTransaction], victim: Victim, case: Case
+) -> bool:
     """Whether the call gives nothing in the attacker's transaction: an error of the database, or an empty result."""
     try:
-        async with database.unit_of_work(attacker) as session:
+        async with transaction as session:
             return not await case(session, victim)
-    except (NoResultFound, UserNotFound):
+    except (NoResultFound, LookupError, UserNotFound):
         return True
-    except DBAPIError as error:
+    except (DBAPIError, asyncpg.PostgresError) as error:
         return "row-level security" in str(error)
 
 
@@ -320,7 +355,9 @@ async def test_the_database_alone_keeps_organizations_apart(database: Database) 
     for name, cases in CASES.items():
         for number, case in enumerate(cases):
             assert await does_something(database, victim, case), (name, number)
-            assert await is_held(database, attacker, victim, case), (name, number)
+            assert await is_held(database.unit_of_work(attacker), victim, case), (name, number)
+            if name in DIRECT:
+                assert await is_held(database.direct(attacker), victim, case), (name, number)
 
     async with database.unit_of_work(SYSTEM) as session:
         assert await snapshot(session) == before

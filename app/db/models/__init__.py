@@ -11,8 +11,9 @@ from app.db.models.documents import (
     Document,
     DocumentStatus,
     IndexState,
-    LexemeStatistic,
     Page,
+    TermCount,
+    TermStatistic,
 )
 from app.db.models.identity import ApiKey, Organization, User
 
@@ -28,7 +29,6 @@ __all__ = [
     "Guesses",
     "IndexState",
     "Invitation",
-    "LexemeStatistic",
     "Login",
     "Message",
     "MessageStatus",
@@ -38,5 +38,7 @@ __all__ = [
     "RecoveryCode",
     "RefreshToken",
     "Session",
+    "TermCount",
+    "TermStatistic",
     "User",
 ]
