@@ -63,6 +63,7 @@ def command_of(words: list[str]) -> str:
     """The subcommand of `ibid ...`; fails where it has none of that name."""
     assert words[0] == "ibid"
     names = {str(command.name) for command in command_line.registered_commands}
+    names |= {str(group.name) for group in command_line.registered_groups}
     assert words[1] in names, f"there is no `ibid {words[1]}`"
     return words[1]
 

@@ -4,10 +4,11 @@ The fields are those of the IETF's draft "RateLimit header fields for HTTP" (ver
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from fastapi import Request
 
+from app.api.schemas.base import ErrorResponse
 from app.core import rates
 from app.core.errors import RateLimited
 from app.core.principal import Principal, PrincipalKind
@@ -17,6 +18,15 @@ from app.services.runtime import Runtime
 
 NOTED: Final = "ibid.quotas"
 """Where in a request's scope the quotas are noted that its answer tells of."""
+
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    429: {
+        "model": ErrorResponse,
+        "description": "Too many requests; come back after that many seconds.",
+        "headers": {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}},
+    }
+}
+"""How a route that is limited says so in the OpenAPI description."""
 
 
 async def count_address(request: Request, runtime: Runtime, activity: Activity, address: str) -> None:

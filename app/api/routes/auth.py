@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from app.api import quotas
 from app.api.deps import WITHIN_LOGIN_LIMIT, AddressDep, EnrollingUserDep, RuntimeDep, UserDep
 from app.api.forms import form_schema, read_form
 from app.api.schemas.auth import (
@@ -21,7 +22,7 @@ from app.services import accounts, logins, passwords, signup
 router = APIRouter(prefix="/auth", tags=["auth"])
 
 
-@router.post("/signup", status_code=201, dependencies=[WITHIN_LOGIN_LIMIT])
+@router.post("/signup", status_code=201, dependencies=[WITHIN_LOGIN_LIMIT], responses=quotas.RESPONSES)
 async def sign_up(body: SignupRequest, runtime: RuntimeDep, address: AddressDep) -> UserResponse:
     """Make an account, as far as the setting SIGNUP allows; then log in."""
     applicant = signup.Applicant(
@@ -34,7 +35,12 @@ async def sign_up(body: SignupRequest, runtime: RuntimeDep, address: AddressDep)
     return UserResponse.model_validate(await signup.sign_up(runtime, applicant, address=address))
 
 
-@router.post("/login", openapi_extra=form_schema(LoginForm), dependencies=[WITHIN_LOGIN_LIMIT])
+@router.post(
+    "/login",
+    openapi_extra=form_schema(LoginForm),
+    dependencies=[WITHIN_LOGIN_LIMIT],
+    responses=quotas.RESPONSES,
+)
 async def log_in(
     request: Request, response: Response, runtime: RuntimeDep, address: AddressDep
 ) -> TokenResponse:
@@ -91,7 +97,9 @@ async def change_password(
     )
 
 
-@router.post("/password-reset", status_code=204, dependencies=[WITHIN_LOGIN_LIMIT])
+@router.post(
+    "/password-reset", status_code=204, dependencies=[WITHIN_LOGIN_LIMIT], responses=quotas.RESPONSES
+)
 async def reset_password(body: PasswordResetRequest, runtime: RuntimeDep, address: AddressDep) -> None:
     """Set a new password by a one-time token from an admin. All logins end."""
     await passwords.reset(

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
+from app.api import quotas
 from app.api.deps import AskingPrincipal, ChatPrincipal, RuntimeDep, TransactionDep
 from app.api.paging import Limit, Offset, link_next
 from app.api.schemas.base import OpaqueId
@@ -25,7 +26,7 @@ _STREAM_DOCS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("", response_model=ChatResponse, responses=_STREAM_DOCS)
+@router.post("", response_model=ChatResponse, responses={**_STREAM_DOCS, **quotas.RESPONSES})
 async def ask(
     body: ChatRequest,
     request: Request,

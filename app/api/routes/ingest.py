@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from app.api import quotas
 from app.api.deps import IngestingPrincipal, RuntimeDep
 from app.api.schemas.documents import IngestRequest, IngestResponse
 from app.services import ingestion
@@ -9,7 +10,7 @@ from app.services import ingestion
 router = APIRouter(tags=["documents"])
 
 
-@router.post("/ingest")
+@router.post("/ingest", responses=quotas.RESPONSES)
 async def ingest(body: IngestRequest, runtime: RuntimeDep, principal: IngestingPrincipal) -> IngestResponse:
     """Store a text. When this answers, it is searchable; the same text again is the same document."""
     ingested = await ingestion.ingest_text(

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from app.api import quotas
 from app.api.deps import RuntimeDep, SearchingPrincipal
 from app.api.schemas.filters import search_filter
 from app.api.schemas.search import SearchHit, SearchRequest, SearchResponse
@@ -10,7 +11,7 @@ from app.services import retrieval
 router = APIRouter(tags=["search"])
 
 
-@router.post("/search")
+@router.post("/search", responses=quotas.RESPONSES)
 async def search(body: SearchRequest, runtime: RuntimeDep, principal: SearchingPrincipal) -> SearchResponse:
     """The passages nearest to a question, best first."""
     hits = await retrieval.search(
