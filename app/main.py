@@ -13,6 +13,7 @@ from app.api.documentation import add_documentation
 from app.api.draining import Draining
 from app.api.errors import add_error_handlers
 from app.api.middleware import add_middleware
+from app.api.one_time_pages import add_one_time_pages
 from app.api.routes import ROUTERS
 from app.api.schemas.base import ErrorResponse
 from app.core import crypto, memory
@@ -68,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     add_middleware(app, settings)
     add_error_handlers(app)
     add_documentation(app)
+    add_one_time_pages(app)
     for router in ROUTERS:
         app.include_router(router)
         app.include_router(router, prefix="/v1", include_in_schema=False)

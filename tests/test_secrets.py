@@ -28,7 +28,7 @@ from app.core.config import Settings
 from app.services.logins import Tokens
 from app.services.second_factor import Enrolment
 from tests.cli.conftest import environment, start_ibid
-from tests.fixtures.provider import Reply, ScriptedProvider
+from tests.fixtures.provider import Reply, ScriptedProvider, scripted_provider
 
 READY_SECONDS = 90
 ADMIN = "root@secrets.example"
@@ -305,6 +305,21 @@ async def test_a_database_that_can_not_be_reached_does_not_show_its_password(tmp
         out, err = await process.communicate()
         assert process.returncode != 0
         assert password not in (out + err).decode(), command
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_of_the_provider_is_not_followed_with_the_key(
+    provider: ScriptedProvider, provider_client: httpx.AsyncClient, status: int
+) -> None:
+    await provider_client.post("/ingest", json={"text": "The warranty of the gateway is five years."})
+    async with scripted_provider() as elsewhere:
+        moved = Reply(status=status, headers={"Location": f"{elsewhere.url}/chat/completions"})
+        provider.script[:] = [moved] * 3
+        answer = await provider_client.post("/chat", json={"message": "How long is the gateway's warranty?"})
+        assert elsewhere.chats == []
+
+    assert answer.status_code == 502
+    assert "Location" not in answer.headers
 
 
 def test_nothing_that_holds_a_secret_shows_it_when_printed() -> None:

@@ -17,9 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from app.api import quotas
 from app.core import origin
 from app.core.errors import AppError, Forbidden
 from app.core.principal import Principal
+from app.core.rates import Activity
 from app.core.text import clean
 from app.core.tokens import Purpose
 from app.services import auth, logins
@@ -40,6 +42,7 @@ class Gate(AuthenticationBackend):
 
     async def login(self, request: Request) -> Response:
         """Log in by the form. Raises AppError."""
+        await quotas.count_address(request, self._runtime(), Activity.LOGIN, origin.address() or "")
         await self.require_own_form(request)
         form = await request.form(max_files=0, max_fields=_MAX_FIELDS)
         email, password, code = (str(form.get(name) or "") for name in ("username", "password", "totp_code"))
@@ -94,7 +97,8 @@ class Gate(AuthenticationBackend):
         """Raise Forbidden unless the request was made by a form that this browser was given here."""
         foreign = request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
         named = request.headers.get("origin")
-        if foreign or (named is not None and URL(named).netloc != request.url.netloc):
+        own = {request.url.netloc, URL(self._runtime().settings.public_url or "").netloc}
+        if foreign or (named is not None and URL(named).netloc not in own):
             raise Forbidden("This form was not sent by a page of this service.")
         form = await request.form(max_files=0, max_fields=_MAX_FIELDS)
         secret, given = request.cookies.get(FORM_COOKIE), form.get("form_token")

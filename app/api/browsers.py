@@ -1,6 +1,7 @@
 """What every answer tells a browser: trust nothing but what is said here, keep nothing, and which origins may ask.
 
-The API has no cookies: credentials go in header fields, so that no foreign page can make a browser send them.
+The API has no cookies: credentials go in header fields, so that no foreign page can make a browser send them. The admin
+tables have some, and see to that themselves (`app.admin.gate`).
 """
 
 from functools import lru_cache
@@ -34,6 +35,8 @@ _OWN_PAGES_WITH_SCRIPTS: Final = _OWN_PAGES.replace(
 )
 _POLICIES: Final = (
     ("/docs", _OWN_PAGES),
+    ("/set-password", _OWN_PAGES),
+    ("/join", _OWN_PAGES),
     ("/admin/", _OWN_PAGES_WITH_SCRIPTS),
 )
 """Content security policies by the beginning of the path; all else is data, in which nothing is to run."""

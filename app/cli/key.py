@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli import terminal
+from app.core import origin
 
 if TYPE_CHECKING:  # they take seconds, which `ibid --help` need not wait for
     from app.core.config import Settings
@@ -68,4 +69,5 @@ async def _create(
             reason[:1].upper() + reason[1:] + ".", "See: ibid key create --help"
         ) from error
     async with terminal.open_service(settings, set_up=True) as service:
-        return await api_keys.create(service.runtime, service.principal, wanted)
+        with origin.acting(service.principal):
+            return await api_keys.create(service.runtime, service.principal, wanted)

@@ -167,7 +167,8 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/?#\s]+/?$",
-        description="Address by which clients reach the service, for example https://ibid.example.com; with https,"
+        description="Address by which clients reach the service, for example https://ibid.example.com: one-time links begin with"
+        " it; with https,"
         " browsers are told to use nothing else (HSTS). A trusted proxy's X-Forwarded-Proto says the same.",
     )
 

@@ -20,7 +20,7 @@ from app.core.principal import Principal, PrincipalKind
 class Origin:
     """`principal` is None until somebody was recognised."""
 
-    address: str
+    address: str | None
     principal: Principal | None = None
 
 
@@ -31,6 +31,16 @@ _current: ContextVar[Origin | None] = ContextVar("origin", default=None)
 def request(address: str) -> Iterator[None]:
     """The block is a request from this address; nobody is recognised yet."""
     token = _current.set(Origin(address))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def acting(principal: Principal) -> Iterator[None]:
+    """The block is this one's doing, without a request: at the command line."""
+    token = _current.set(Origin(None, principal))
     try:
         yield
     finally:

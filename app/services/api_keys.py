@@ -7,6 +7,7 @@ from datetime import datetime
 from app.core import clock, cursor, security
 from app.core.errors import ApiKeyNotFound, BeyondOwnRights, CollectionNotFound, ExpiryInThePast
 from app.core.principal import SYSTEM, Principal, PrincipalKind, Scope
+from app.db.engine import Transaction
 from app.db.models import ApiKey
 from app.db.repositories.api_keys import ApiKeyRepository
 from app.db.repositories.visibility import VisibilityRepository
@@ -50,7 +51,7 @@ async def create(runtime: Runtime, principal: Principal, wanted: NewKey) -> Made
             scopes=wanted.scopes,
             collection_ids=wanted.collection_ids,
             expires_at=wanted.expires_at,
-            created_by=principal.id if principal.kind is PrincipalKind.USER else None,
+            created_by=await _maker(session, principal),
             rate_limit=wanted.rate_limit,
         )
     return MadeKey(row, str(key))
@@ -83,6 +84,14 @@ async def revoke(runtime: Runtime, principal: Principal, key_id: str) -> None:
     async with runtime.database.unit_of_work(SYSTEM) as session:
         if not await ApiKeyRepository(session, principal).revoke(key_id):
             raise ApiKeyNotFound
+
+
+async def _maker(session: Transaction, principal: Principal) -> str | None:
+    """The user behind it: a key that is made with a key goes when its maker's keys go."""
+    if principal.kind is PrincipalKind.USER:
+        return principal.id
+    key = await ApiKeyRepository(session, principal).find(principal.id)
+    return None if key is None else key.created_by
 
 
 def _require_rights(principal: Principal, wanted: NewKey) -> None:

@@ -24,6 +24,7 @@ from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Rol
 from app.db.engine import Transaction
 from app.db.models import Invitation, User
 from app.db.repositories.accounts import AccountRepository
+from app.db.repositories.api_keys import ApiKeyRepository
 from app.db.repositories.logins import LoginRepository
 from app.db.repositories.one_time import OneTimeRepository
 from app.db.repositories.users import UserRepository
@@ -40,6 +41,8 @@ class OneTimeToken:
 
     token: str = field(repr=False)
     expires_at: datetime
+    url: str | None = field(default=None, repr=False)
+    """The same as an address to open, where the setting PUBLIC_URL says how clients reach the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class UserChanges:
     name: str | None = None
     role: Role | None = None
     is_active: bool | None = None
+    keep_api_keys: bool = False
 
 
 async def newest(
@@ -92,7 +96,8 @@ async def create(
             raise EmailTaken
         link = None
         if not password:
-            link = await _add_reset(session, principal, user.id, lifetime=_INVITATION_LIFETIME)
+            link = _new_link(runtime, _INVITATION_LIFETIME, page="set-password")
+            await _add_reset(session, principal, user.id, link)
     return user, link
 
 
@@ -114,11 +119,13 @@ async def update(runtime: Runtime, principal: Principal, user_id: str, changes: 
         if user.is_active and not active:
             await LoginRepository(session).end_all(user_id)
         if not active or role is Role.USER:
-            await OneTimeRepository(session, principal).withdraw_made_by(user_id)
+            await _close_doors(session, principal, user_id, keep_api_keys=changes.keep_api_keys)
         return await users.update(user_id, values)
 
 
-async def delete(runtime: Runtime, principal: Principal, user_id: str) -> None:
+async def delete(
+    runtime: Runtime, principal: Principal, user_id: str, *, keep_api_keys: bool = False
+) -> None:
     """Delete a user with their logins and conversations; documents stay with the organization.
 
     Raises UserNotFound, BeyondOwnRights, LastAdmin or LastSuperadmin.
@@ -128,7 +135,7 @@ async def delete(runtime: Runtime, principal: Principal, user_id: str) -> None:
         user = await _found(users, user_id)
         await _require_rights(users, Role(user.role))
         await _require_others(users, user, role=Role.USER, active=False)
-        await OneTimeRepository(session, principal).withdraw_made_by(user_id)
+        await _close_doors(session, principal, user_id, keep_api_keys=keep_api_keys)
         await users.delete(user_id)
 
 
@@ -138,7 +145,9 @@ async def make_password_reset(runtime: Runtime, principal: Principal, user_id: s
         users = await _locked(session, principal)
         user = await _found(users, user_id)
         await _require_rights(users, Role(user.role))
-        return await _add_reset(session, principal, user_id, lifetime=_RESET_LIFETIME)
+        link = _new_link(runtime, _RESET_LIFETIME, page="set-password")
+        await _add_reset(session, principal, user_id, link)
+    return link
 
 
 async def disable_totp(runtime: Runtime, principal: Principal, user_id: str) -> None:
@@ -162,7 +171,7 @@ async def invite(
         raise SignupClosed(
             "Nobody can sign up here (setting SIGNUP), invited or not: create the user instead."
         )
-    link = OneTimeToken(security.new_token(), clock.now() + _INVITATION_LIFETIME)
+    link = _new_link(runtime, _INVITATION_LIFETIME, page="join")
     async with runtime.database.unit_of_work(SYSTEM) as session:
         users = await _locked(session, principal)
         await _require_rights(users, role)
@@ -194,6 +203,15 @@ async def withdraw_invitation(runtime: Runtime, principal: Principal, invitation
             raise InvitationNotFound
 
 
+async def _close_doors(
+    session: Transaction, principal: Principal, user_id: str, *, keep_api_keys: bool
+) -> None:
+    """Who is no admin any more leaves no way in: no invitation, no reset, no API key that only they have seen."""
+    await OneTimeRepository(session, principal).withdraw_made_by(user_id)
+    if not keep_api_keys:
+        await ApiKeyRepository(session, principal).revoke_made_by(user_id)
+
+
 async def _locked(session: Transaction, principal: Principal) -> UserRepository:
     """The users, of whom nobody's rights change until this transaction ends."""
     users = UserRepository(session, principal)
@@ -208,14 +226,16 @@ async def _found(users: UserRepository, user_id: str) -> User:
     return user
 
 
-async def _add_reset(
-    session: Transaction, principal: Principal, user_id: str, *, lifetime: timedelta
-) -> OneTimeToken:
-    link = OneTimeToken(security.new_token(), clock.now() + lifetime)
+def _new_link(runtime: Runtime, lifetime: timedelta, *, page: str) -> OneTimeToken:
+    """The token stands behind `#`, which browsers send to nobody: no proxy and no log ever sees it."""
+    token, base = security.new_token(), runtime.settings.public_url
+    return OneTimeToken(token, clock.now() + lifetime, f"{base.rstrip('/')}/{page}#{token}" if base else None)
+
+
+async def _add_reset(session: Transaction, principal: Principal, user_id: str, link: OneTimeToken) -> None:
     await OneTimeRepository(session, principal).add_password_reset(
         user_id=user_id, token_hash=security.token_hash(link.token), expires_at=link.expires_at
     )
-    return link
 
 
 async def _require_rights(users: UserRepository, *roles: Role) -> None:

@@ -106,6 +106,20 @@ async def test_over_https_the_cookie_is_secure(app_with_tables: FastAPI, superad
     assert all("Secure" in cookie.split("; ") for cookie in cookies)
 
 
+async def test_behind_a_proxy_links_and_cookies_are_for_what_the_client_sees(
+    service: Service, superadmin: Person
+) -> None:
+    app = variant(service, admin_tables=True, trusted_proxies="10.0.0.0/8")
+    async with client_of(app) as browser:
+        browser.headers.update({"X-Forwarded-Proto": "https", "X-Forwarded-For": "198.51.100.7"})
+        page = await browser.get("/admin/login")
+        cookie = page.headers["set-cookie"]
+
+    assert 'action="https://ibid/admin/login"' in page.text
+    assert "http://" not in page.text
+    assert "Secure" in cookie.split("; ")
+
+
 async def test_every_page_is_for_superadmins_with_the_cookie_and_nobody_else(
     service: Service, app_with_tables: FastAPI
 ) -> None:
@@ -120,7 +134,7 @@ async def test_every_page_is_for_superadmins_with_the_cookie_and_nobody_else(
             for name, method, path in paths:
                 response = await client.request(method, path)
                 assert response.status_code == 302, (persona, name, response.text)
-                assert response.headers["location"] == "http://ibid/admin/login", (persona, name)
+                assert response.headers["location"] == "/admin/login", (persona, name)
     for persona in (Persona.USER, Persona.ADMIN, Persona.DEACTIVATED, Persona.OTHER_ADMIN):
         async with client_of(app_with_tables) as client:
             refused = await log_in(client, cast.people[persona].email)

@@ -60,7 +60,7 @@ async def create_user(
     )
     response.headers["Cache-Control"] = "no-store"
     shown = UserResponse.model_validate(user).model_dump()
-    token = OneTimeTokenResponse(token=link.token, expires_at=link.expires_at) if link else None
+    token = OneTimeTokenResponse.model_validate(link) if link else None
     return CreatedUserResponse(**shown, password_token=token)
 
 
@@ -91,7 +91,7 @@ async def invite(
     invitation, link = await users.invite(runtime, principal, email=body.email, role=body.role)
     response.headers["Cache-Control"] = "no-store"
     shown = InvitationResponse.model_validate(invitation).model_dump()
-    return CreatedInvitationResponse(**shown, token=link.token)
+    return CreatedInvitationResponse(**shown, token=link.token, url=link.url)
 
 
 @router.delete("/invitations/{invitation_id}", status_code=204)
@@ -112,15 +112,27 @@ async def get_user(user_id: OpaqueId, runtime: RuntimeDep, principal: ManagePrin
 async def change_user(
     user_id: OpaqueId, body: UserChange, runtime: RuntimeDep, principal: ManagePrincipal
 ) -> UserResponse:
-    """Rename, promote, demote, deactivate or reactivate a user. It counts on their next request."""
-    changes = users.UserChanges(name=body.name, role=body.role, is_active=body.is_active)
+    """Rename, promote, demote, deactivate or reactivate a user. It counts on their next request.
+
+    Who is no admin any more leaves no way in: invitations, password resets and API keys that they made work no more.
+    """
+    changes = users.UserChanges(
+        name=body.name, role=body.role, is_active=body.is_active, keep_api_keys=body.keep_api_keys
+    )
     return UserResponse.model_validate(await users.update(runtime, principal, user_id, changes))
 
 
 @router.delete("/{user_id}", status_code=204)
-async def delete_user(user_id: OpaqueId, runtime: RuntimeDep, principal: ManagePrincipal) -> None:
-    """Delete a user with their logins and conversations. Their documents stay with the organization."""
-    await users.delete(runtime, principal, user_id)
+async def delete_user(
+    user_id: OpaqueId,
+    runtime: RuntimeDep,
+    principal: ManagePrincipal,
+    keep_api_keys: Annotated[
+        bool, Query(description="Leave the API keys that the user made working.")
+    ] = False,
+) -> None:
+    """Delete a user with their logins, conversations and API keys. Their documents stay with the organization."""
+    await users.delete(runtime, principal, user_id, keep_api_keys=keep_api_keys)
 
 
 @router.post("/{user_id}/password-reset", status_code=201)
@@ -130,7 +142,7 @@ async def make_password_reset(
     """A one-time token by which the user sets a new password."""
     link = await users.make_password_reset(runtime, principal, user_id)
     response.headers["Cache-Control"] = "no-store"
-    return OneTimeTokenResponse(token=link.token, expires_at=link.expires_at)
+    return OneTimeTokenResponse.model_validate(link)
 
 
 @router.delete("/{user_id}/totp", status_code=204)

@@ -1,6 +1,7 @@
 """Users and invitations, as admins manage them."""
 
 from datetime import datetime
+from typing import Final
 
 from pydantic import Field
 
@@ -29,8 +30,12 @@ class UserCreate(RequestModel):
     )
 
 
+_URL: Final = "The same as a link, where the setting PUBLIC_URL is there."
+
+
 class OneTimeTokenResponse(ResponseModel):
     token: str = Field(description="Hand it to the user. Shown only now; works once.")
+    url: str | None = Field(description=_URL)
     expires_at: datetime
 
 
@@ -44,6 +49,9 @@ class UserChange(RequestModel):
     name: Name | None = None
     role: Role | None = None
     is_active: bool | None = None
+    keep_api_keys: bool = Field(
+        False, description="With a deactivation or demotion: leave the API keys that the user made working."
+    )
 
 
 class InvitationCreate(RequestModel):
@@ -62,3 +70,4 @@ class InvitationResponse(ResponseModel):
 
 class CreatedInvitationResponse(InvitationResponse):
     token: str = Field(description="For POST /auth/signup. Shown only now; works once.")
+    url: str | None = Field(description=_URL)

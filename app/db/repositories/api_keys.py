@@ -58,6 +58,14 @@ class ApiKeyRepository(Repository):
         )
         return result.one()
 
+    async def revoke_made_by(self, user_id: str) -> None:
+        """Revoke the keys that a user made, in whatever organization, and those that were made with these keys."""
+        await self.session.execute(
+            update(ApiKey)
+            .where(ApiKey.created_by == user_id, ApiKey.revoked_at.is_(None))
+            .values(revoked_at=func.now())
+        )
+
     async def revoke(self, key_id: str) -> bool:
         """Revoke a key; the first moment of revocation stays. False when there is no such key."""
         revoked = await self.session.scalar(
