@@ -10,23 +10,27 @@ import structlog
 from fastapi import FastAPI
 from httpx_aiohttp import AiohttpTransport
 
-from app import __version__
+from app import __version__, worker
 from app.api.errors import add_error_handlers
 from app.api.middleware import add_middleware
+from app.api.multipart import UPLOADS_AT_ONCE
 from app.api.routes import ROUTERS
 from app.api.schemas.base import ErrorResponse
 from app.core import crypto
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
 from app.core.errors import AppError, StartupError
 from app.core.principal import SYSTEM
-from app.db import embedded, migrations, upkeep
+from app.db import embedded, migrations, queue, upkeep
 from app.db.engine import Database, check_server, create_database
+from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, llms
 from app.rag.errors import RagError
 from app.services import first_run, maintenance
 from app.services.runtime import Runtime
+from app.storage import originals
+from app.storage.spool import Spool
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +55,14 @@ def create_app(settings: Settings) -> FastAPI:
                 raise
             app.state.runtime, app.state.credentials = runtime, credentials
             await stack.enter_async_context(maintenance.running(runtime))
+            if settings.worker_concurrency:
+                await stack.enter_async_context(
+                    worker.running(
+                        runtime,
+                        concurrency=settings.worker_concurrency,
+                        drain_seconds=settings.shutdown_timeout_seconds,
+                    )
+                )
             yield
 
     app = FastAPI(
@@ -61,7 +73,11 @@ def create_app(settings: Settings) -> FastAPI:
         responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
     )
     # Escaped as \uXXXX a text is up to six times its bytes, in practice twice.
-    add_middleware(app, max_body_bytes=2 * settings.ingest_max_text_bytes + 1_000_000)
+    add_middleware(
+        app,
+        max_body_bytes=2 * settings.ingest_max_text_bytes + 1_000_000,
+        max_upload_bytes=UPLOADS_AT_ONCE * settings.max_upload_bytes + 1_000_000,
+    )
     add_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
@@ -124,6 +140,8 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
                 embedding_model=embeddings.fingerprint, dimension=embeddings.dimension
             )
         await upkeep.ensure_exact_index(database, embedding_model=indexed_model, dimension=indexed_dimension)
+        listener = Listener((queue.JOBS, queue.DOCUMENTS))
+        await stack.enter_async_context(listener.running(database))
         if indexed_model != embeddings.fingerprint:
             log.error("embedding_model_mismatch", indexed=indexed_model, configured=embeddings.fingerprint)
         yield Runtime(
@@ -137,7 +155,18 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             indexed_dimension=indexed_dimension,
             scope_sizes=ScopeSizes(),
             keyring=keyring,
+            originals=open_storage(settings),
+            spool=Spool(settings.data_dir / "spool"),
+            listener=listener,
         )
+
+
+def open_storage(settings: Settings) -> originals.Originals:
+    """Where original files are kept. Raises StartupError."""
+    try:
+        return originals.open_originals(settings.storage_url, folder=settings.data_dir / "originals")
+    except (originals.InvalidStorageUrl, OSError) as error:
+        raise StartupError(f"STORAGE_URL can't be used: {error}") from error
 
 
 def http_client(settings: Settings) -> httpx.AsyncClient:

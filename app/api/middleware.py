@@ -21,12 +21,13 @@ log = structlog.get_logger("app.access")
 
 _DISCARD_SECONDS: Final = 5.0
 _DISCARD_FACTOR: Final = 4
+_UPLOADS: Final = ("/documents", "/v1/documents")
 _QUIET: Final = ("/health", "/v1/health")
 
 
-def add_middleware(app: FastAPI, *, max_body_bytes: int) -> None:
+def add_middleware(app: FastAPI, *, max_body_bytes: int, max_upload_bytes: int) -> None:
     """The last one added is the outermost."""
-    app.add_middleware(BodyLimitMiddleware, max_bytes=max_body_bytes)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=max_body_bytes, max_upload_bytes=max_upload_bytes)
     app.add_middleware(AccessLogMiddleware)
     app.add_middleware(
         CorrelationIdMiddleware,
@@ -43,17 +44,20 @@ class BodyLimitMiddleware:
     FastAPI's own `max_body_size` does the same but answers in plain text, and every error here has one shape.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_upload_bytes: int) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.max_upload_bytes = max_upload_bytes
+        """For requests with files, which are not held in memory."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        limit = self._limit(scope)
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_bytes:
-            await self._refuse(scope, receive, send)
+        if declared.isdigit() and int(declared) > limit:
+            await self._refuse(scope, receive, send, limit)
             return
         received = 0
 
@@ -61,16 +65,19 @@ class BodyLimitMiddleware:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_bytes:
+            if received > limit:
                 raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return message
 
         await self.app(scope, counting, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = TooLarge(
-            f"The body is larger than {self.max_bytes:,} bytes.", details={"limit_bytes": self.max_bytes}
-        )
+    def _limit(self, scope: Scope) -> int:
+        if scope["method"] == "POST" and scope["path"].rstrip("/") in _UPLOADS:
+            return self.max_upload_bytes
+        return self.max_bytes
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+        error = TooLarge(f"The body is larger than {limit:,} bytes.", details={"limit_bytes": limit})
         await self._discard(receive)
         response = response_of(error)
         response.headers["Connection"] = "close"

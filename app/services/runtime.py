@@ -8,10 +8,13 @@ from app.core.config import EXTRACTIVE_MODEL, Settings
 from app.core.crypto import Keyring
 from app.core.errors import EmbeddingModelMismatch
 from app.db.engine import Database
+from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
+from app.storage.originals import Originals
+from app.storage.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,9 @@ class Runtime:
     indexed_dimension: int
     scope_sizes: ScopeSizes
     keyring: Keyring
+    originals: Originals
+    spool: Spool
+    listener: Listener
 
     @property
     def model_name(self) -> str:

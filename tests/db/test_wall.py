@@ -10,7 +10,7 @@ import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,19 @@ from app.core.access import Permission
 from app.core.errors import UserNotFound
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
 from app.core.retrieval import SearchFilter
-from app.db import repositories
+from app.db import queue, repositories
 from app.db.engine import Database
-from app.db.models import Base
+from app.db.models import Base, Stage
+from app.db.queue import Claim
 from app.db.repositories.base import Repository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository, NewTurn
 from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.db.repositories.idempotency import IdempotencyRepository
 from app.db.repositories.identity import IdentityRepository
+from app.db.repositories.outbox import OutboxRepository
+from app.db.repositories.versions import NewPage, VersionRepository
 from app.db.repositories.visibility import VisibilityRepository
 
 for module in pkgutil.iter_modules(repositories.__path__):
@@ -45,6 +49,13 @@ METHODS = {
     for name, member in vars(kind).items()
     if inspect.isfunction(member) and not name.startswith("_")
 }
+METHODS |= {
+    f"queue.{name}"
+    for name, member in vars(queue).items()
+    if inspect.iscoroutinefunction(member) and not name.startswith("_")
+} - {"queue.claim", "queue.backlog", "queue.announce"}
+"""Of the queue all but what the system principal does, and a notification, which touches no row."""
+
 VECTOR = np.ones(4, dtype=np.float32)
 CHUNK = NewChunk(ordinal=7, page=1, start=0, end=6, text="canary", embedding=VECTOR)
 NEW_DOCUMENT = {"title": "t", "content_type": "text/plain", "size_bytes": 1}
@@ -59,6 +70,7 @@ class Victim:
     document_id: str
     answer_id: str
     listed_user: str
+    claim: Claim
 
     def search(
         self, session: AsyncSession, visible: int, exact_up_to: int = 10_000, **where: Any
@@ -185,6 +197,61 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: DocumentRepository(s, v.principal).chunks(v.document_id, limit=9, offset=0)
     ],
     "DocumentRepository.delete": [lambda s, v: DocumentRepository(s, v.principal).delete(v.document_id)],
+    "VersionRepository.add_uploaded": [
+        lambda s, v: VersionRepository(s, v.principal).add_uploaded(
+            {**NEW_DOCUMENT, "id": "doc_new", "collection_id": v.collection_id, "sha256": "new"}
+        )
+    ],
+    "VersionRepository.find_by_origin": [
+        lambda s, v: VersionRepository(s, v.principal).find_by_origin(
+            collection_id=v.collection_id, origin="file:/canary"
+        )
+    ],
+    "VersionRepository.start_again": [
+        lambda s, v: VersionRepository(s, v.principal).start_again(v.document_id, {"pending": {"a": 1}})
+    ],
+    "VersionRepository.stop": [lambda s, v: VersionRepository(s, v.principal).stop(v.document_id, {})],
+    "VersionRepository.show_progress": [
+        lambda s, v: VersionRepository(s, v.principal).show_progress(v.claim, Stage.PARSING, 0.5)
+    ],
+    "VersionRepository.lock": [lambda s, v: VersionRepository(s, v.principal).lock(v.claim)],
+    "VersionRepository.settle": [
+        lambda s, v: VersionRepository(s, v.principal).settle(v.document_id, {"title": "N"})
+    ],
+    "VersionRepository.clear": [
+        lambda s, v: VersionRepository(s, v.principal).clear(v.document_id, pages=True)
+    ],
+    "VersionRepository.add_pages": [
+        lambda s, v: VersionRepository(s, v.principal).add_pages(v.document_id, [NewPage(9, "page")])
+    ],
+    "VersionRepository.pages": [
+        lambda s, v: VersionRepository(s, v.principal).pages(v.document_id, limit=9, offset=0)
+    ],
+    "OutboxRepository.add": [
+        lambda s, v: OutboxRepository(s, v.principal).add("k2", grace=timedelta(minutes=1))
+    ],
+    "OutboxRepository.keep": [lambda s, v: OutboxRepository(s, v.principal).keep("k1")],
+    "OutboxRepository.drop": [lambda s, v: OutboxRepository(s, v.principal).drop("k1")],
+    "IdempotencyRepository.begin": [
+        lambda s, v: IdempotencyRepository(s, v.principal).begin("new", route="r", **IDEMPOTENT),
+        lambda s, v: IdempotencyRepository(s, v.principal).begin("known", route="r", **IDEMPOTENT),
+    ],
+    "IdempotencyRepository.answer": [
+        lambda s, v: IdempotencyRepository(s, v.principal).answer("known", fingerprint="f", status=200, body={})
+    ],
+    "IdempotencyRepository.forget": [lambda s, v: IdempotencyRepository(s, v.principal).forget("known")],
+    "queue.enqueue": [
+        lambda s, v: queue.enqueue(
+            s, document_id=v.document_id, organization_id=v.principal.organization, generation=9
+        )
+    ],
+    "queue.extend": [lambda s, v: queue.extend(s, v.claim, lease=timedelta(seconds=9))],
+    "queue.finish": [lambda s, v: queue.finish(s, v.claim)],
+    "queue.postpone": [lambda s, v: queue.postpone(s, v.claim, pause=timedelta(seconds=9))],
+    "queue.release": [lambda s, v: queue.release(s, v.claim)],
+    "queue.cancel": [lambda s, v: queue.cancel(s, v.document_id)],
+    "queue.holds": [lambda s, v: queue.holds(s, v.claim)],
+    "queue.is_queued": [lambda s, v: queue.is_queued(s, v.document_id)],
     "ConversationRepository.open_turn": [
         lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_2", "a"), history=9),
         lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_new", "b"), history=9),
@@ -204,6 +271,7 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: ConversationRepository(s, v.principal).messages("sess_1", limit=9, offset=0)
     ],
 }
+IDEMPOTENT: dict[str, Any] = {"patience": timedelta(minutes=1), "lifetime": timedelta(hours=1)}
 FINISHED: dict[str, Any] = {
     "content": "changed",
     "status": "complete",
@@ -259,6 +327,7 @@ async def new_victim(database: Database) -> Victim:
             "collection_id": collection_id,
             "sha256": "0",
             "chunk_count": 1,
+            "origin": "file:/canary",
         }
         assert await documents.add_completed(values, ["canary"]) is not None
         first = NewChunk(ordinal=0, page=1, start=0, end=6, text="canary", embedding=VECTOR)
@@ -267,7 +336,15 @@ async def new_victim(database: Database) -> Victim:
         assert await conversations.open_turn(new_turn("sess_1", "first"), history=0) == []
         assert await conversations.open_turn(new_turn("sess_2", "second"), history=0) == []
         await conversations.finish_answer("msg_second_answer", FINISHED)
-    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id)
+        await queue.enqueue(
+            session, document_id="doc_1", organization_id=principal.organization, generation=1
+        )
+        await OutboxRepository(session, principal).add("k1", grace=timedelta(hours=1))
+        await IdempotencyRepository(session, principal).begin("known", route="r", **IDEMPOTENT)
+    async with database.unit_of_work(SYSTEM) as session:
+        claim = await queue.claim(session, claimed_by="worker", lease=timedelta(hours=1))
+        assert claim is not None
+    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id, claim)
 
 
 async def snapshot(session: AsyncSession) -> dict[str, list[str]]:

@@ -12,8 +12,10 @@ from app.db.models.documents import (
     IndexState,
     LexemeStatistic,
     Page,
+    Stage,
 )
 from app.db.models.identity import ApiKey, Organization, User
+from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn
 
 __all__ = [
     "ApiKey",
@@ -23,9 +25,13 @@ __all__ = [
     "CollectionUser",
     "Document",
     "DocumentStatus",
+    "FileDeletion",
     "Guesses",
+    "IdempotencyKey",
     "IndexState",
     "Invitation",
+    "Job",
+    "JobTurn",
     "LexemeStatistic",
     "Login",
     "Message",
@@ -36,5 +42,6 @@ __all__ = [
     "RecoveryCode",
     "RefreshToken",
     "Session",
+    "Stage",
     "User",
 ]

@@ -1,0 +1,142 @@
+"""The text of a document: from its file, from its address, or from what was read before."""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from app.core.errors import NothingToReprocess, OriginalMissing
+from app.core.principal import Principal
+from app.db.models import Document
+from app.db.repositories.versions import NewPage, VersionRepository
+from app.rag.parsing import fence
+from app.rag.parsing.model import FailureCode, ParsedDocument, ParsedPage, ParseFailed, ParseLimits
+from app.services.runtime import Runtime
+
+_TITLE_CHARACTERS: Final = 500
+_PAGES_AT_ONCE: Final = 500
+_STORING_GRACE: Final = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What was behind an address, stored; to be kept by the transaction that completes the document."""
+
+    storage_key: str
+    sha256: str
+    size_bytes: int
+    filename: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A document's text. `kept` when it is that of the pages that are stored already."""
+
+    pages: Sequence[NewPage]
+    headings: Mapping[int, Sequence[int]]
+    content_type: str
+    title: str | None = None
+    extraction: dict[str, Any] = field(default_factory=dict)
+    kept: bool = False
+    fetched: Fetched | None = None
+
+
+def nothing_to_read() -> ParseFailed:
+    return ParseFailed(FailureCode.EMPTY_DOCUMENT)
+
+
+@asynccontextmanager
+async def read(runtime: Runtime, principal: Principal, document: Document) -> AsyncIterator[Reading]:
+    """The text of the newest version, for as long as the block lasts.
+
+    Raises ParseFailed, OriginalMissing, OriginalsUnavailable and NothingToReprocess.
+    """
+    file = document.pending or {
+        "storage_key": document.storage_key,
+        "filename": document.filename,
+        "content_type": document.content_type,
+    }
+    if document.pending is None and document.url is not None:
+        async with _fetched(runtime, principal, document.url) as reading:
+            yield reading
+    elif file["storage_key"] is not None:
+        try:
+            async with runtime.originals.local_copy(file["storage_key"]) as path:
+                parsed = await _parse(runtime, path, file["filename"], file["content_type"])
+        except OriginalMissing as error:
+            raise ParseFailed(FailureCode.FILE_MISSING) from error
+        yield _reading(parsed)
+    else:
+        yield await _stored(runtime, principal, document)
+
+
+async def _parse(
+    runtime: Runtime, path: Path, filename: str | None, content_type: str | None
+) -> ParsedDocument:
+    return await fence.parse_file(
+        path, filename=filename or "", content_type=content_type, limits=ParseLimits()
+    )
+
+
+def _reading(parsed: ParsedDocument, fetched: Fetched | None = None) -> Reading:
+    extraction: dict[str, Any] = {
+        "page_kind": parsed.page_kind,
+        "language": parsed.language,
+        "metadata": parsed.metadata,
+        "warnings": [
+            {"code": warning.code, "message": warning.message, "pages": list(warning.pages)}
+            for warning in parsed.warnings
+        ],
+    }
+    return Reading(
+        pages=[_page(page) for page in parsed.pages],
+        headings={
+            page.number: [heading.start for heading in page.headings]
+            for page in parsed.pages
+            if page.headings
+        },
+        content_type=parsed.content_type,
+        title=(parsed.title or "").strip()[:_TITLE_CHARACTERS] or None,
+        extraction=extraction,
+        fetched=fetched,
+    )
+
+
+def _page(page: ParsedPage) -> NewPage:
+    headings = [[heading.start, heading.end, heading.level] for heading in page.headings]
+    return NewPage(
+        number=page.number,
+        text=page.text,
+        label=page.label,
+        headings=json.dumps(headings) if headings else None,
+        boxes=json.dumps(page.boxes.as_json()) if page.boxes else None,
+    )
+
+
+async def _stored(runtime: Runtime, principal: Principal, document: Document) -> Reading:
+    """The pages as they were read before."""
+    pages: list[NewPage] = []
+    headings: dict[int, list[int]] = {}
+    while True:
+        async with runtime.database.unit_of_work(principal) as session:
+            found = await VersionRepository(session, principal).pages(
+                document.id, limit=_PAGES_AT_ONCE, offset=len(pages)
+            )
+        pages += [NewPage(page.number, page.text) for page in found]
+        headings |= {
+            page.number: [heading[0] for heading in page.headings] for page in found if page.headings
+        }
+        if len(found) < _PAGES_AT_ONCE:
+            break
+    if not pages:
+        raise NothingToReprocess
+    return Reading(pages, headings, document.content_type, kept=True)
+
+
+@asynccontextmanager
+async def _fetched(runtime: Runtime, principal: Principal, url: str) -> AsyncIterator[Reading]:
+    raise NotImplementedError(url)
+    yield
