@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 from pgvector.asyncpg import register_vector
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -37,8 +37,12 @@ _SERVER_SETTINGS: Final = {
     "hnsw.max_scan_tuples": "40000",
 }
 _ENTER: Final = text(
+    "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true)"
+)
+_ENTER_PLANNED_FOR_ALL: Final = text(
     "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true),"
-    " set_config('plan_cache_mode', :plans, true)"
+    " set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),"
+    " set_config('max_parallel_workers_per_gather', '0', true)"
 )
 _CONNECTION_LOST_STATES: Final = ("08", "57P", "53300")
 _DISK_FULL_STATES: Final = ("53100", "53400")
@@ -53,33 +57,30 @@ class Database:
 
     @asynccontextmanager
     async def unit_of_work(
-        self, principal: Principal, *, planned_anew: bool = False
+        self, principal: Principal, *, planned_for_all: bool = False
     ) -> AsyncIterator[AsyncSession]:
         """One transaction as this principal: committed at the end of the block, rolled back on any error.
 
-        With `planned_anew` every statement is planned for its own parameters: worth a millisecond for a search, whose
-        best plan differs between organizations, and a waste for everything else.
+        With `planned_for_all` a statement is planned once for whatever parameters, by indexes alone and without
+        parallel workers: planning the search takes 1 to 2 ms, and the plan made for a large organization must be right
+        for a small one.
 
         Raises DatabaseUnavailable when the database can't be reached, StorageFull when its disk is full.
         """
         role = "ibid_system" if principal.kind is PrincipalKind.SYSTEM else "ibid_app"
-        settings = {
-            "role": role,
-            "organization_id": principal.organization_id or "",
-            "plans": "force_custom_plan" if planned_anew else "auto",
-        }
+        settings = {"role": role, "organization_id": principal.organization_id or ""}
         with translated_errors():
-            session = await self._begin(settings)
+            session = await self._begin(_ENTER_PLANNED_FOR_ALL if planned_for_all else _ENTER, settings)
             async with session:
                 yield session
                 await session.commit()
 
-    async def _begin(self, settings: Mapping[str, str]) -> AsyncSession:
+    async def _begin(self, enter: TextClause, settings: Mapping[str, str]) -> AsyncSession:
         """A session in a transaction. A connection that broke while idle is replaced, which spares a ping for each use."""
         for last_try in (False, True):
             session = self._sessions()
             try:
-                await session.execute(_ENTER, settings)
+                await session.execute(enter, settings)
                 return session
             except BaseException as error:
                 await session.close()

@@ -7,9 +7,10 @@ import pytest
 from app.cli import batch
 from app.cli.tally import Outcome, Result
 from app.cli.terminal import Service as CommandService
+from app.core.decoding import EncodingUnknown
 from app.core.errors import CollectionNotFound, DatabaseUnavailable
 from app.core.principal import ALL_SCOPES, Principal, PrincipalKind, Role
-from app.services.folders import EncodingUnknown, Entry, Readable, Unreadable
+from app.services.folders import Entry, Readable, Unreadable
 from tests.fixtures.postgres import open_database
 from tests.fixtures.service import Service
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core.decoding import EncodingUnknown
 from app.core.errors import TextTooLarge
 from app.services import folders
 from app.services.folders import Entry, Readable, Unreadable
@@ -97,7 +98,7 @@ def test_a_binary_file_is_not_taken_for_text(tmp_path: Path) -> None:
     entry = read_one(tmp_path / "a.txt", b"\x7fELF\x02\x01\x01\x00\x00\x90\xff" * 100)
 
     assert isinstance(entry, Unreadable)
-    assert isinstance(entry.error, folders.EncodingUnknown)
+    assert isinstance(entry.error, EncodingUnknown)
 
 
 @pytest.mark.parametrize(

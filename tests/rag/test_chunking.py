@@ -277,4 +277,6 @@ def test_other_threads_run_while_a_thread_chunks() -> None:
 
     late_seconds.sort()
     assert len(late_seconds) > 5
-    assert late_seconds[len(late_seconds) * 9 // 10] < 0.05
+    assert (
+        late_seconds[len(late_seconds) * 9 // 10] < 0.5
+    )  # held to its end, the lock would come back after seconds

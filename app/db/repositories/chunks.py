@@ -58,7 +58,9 @@ class ChunkRepository(Repository):
             form = Form.SMALL
         statement = retrieval(
             form,
+            embedding_model=embedding_model,
             dimension=len(embedding),
+            nearest=max(_NEAREST, limit),
             conditions=conditions,
             by_collection=await self._probes_collections(where, visible, sizes),
         )
@@ -68,9 +70,7 @@ class ChunkRepository(Repository):
                 "question": question,
                 "embedding": list(embedding),
                 "language": language,
-                "embedding_model": embedding_model,
                 "limit": limit,
-                "nearest": max(_NEAREST, limit),
                 "window": float(_WINDOW),
                 "visible": float(visible),
                 "dense_weight": _DENSE_WEIGHT,

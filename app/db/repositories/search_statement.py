@@ -12,7 +12,7 @@ The lexical leg is BM25 (k1 1.2, b 0.75, length in characters) without statistic
   (1 + 1/4 + ... + 1/f²) / 1.645, which inverts.
 
 Measured against a reference BM25 and plain rank fusion in docs/decisions/0004-retrieval-statement.md. Values are bound
-parameters throughout; what is put into the text here are constants and the dimension, a number.
+parameters throughout; what is put into the text here are constants, two numbers and the name of the embedding model.
 """
 
 from enum import StrEnum
@@ -34,8 +34,14 @@ class Form(StrEnum):
 
 
 @lru_cache(maxsize=1000)
-def retrieval(form: Form, *, dimension: int, conditions: str, by_collection: bool) -> TextClause:
-    """The statement of a form; `conditions` are further ones over `c`, each beginning with AND."""
+def retrieval(
+    form: Form, *, embedding_model: str, dimension: int, nearest: int, conditions: str, by_collection: bool
+) -> TextClause:
+    """The statement of a form; `conditions` are further ones over `c`, each beginning with AND.
+
+    It is planned once for all parameters, since that takes a third of the time of running it. So what a plan depends
+    on stands in the text: the model, of which the vector indexes are partial, and how many of the nearest are wanted.
+    """
     near = "c.embedding <=> CAST(:embedding AS halfvec)"
     order = f"({near}) + 0"  # the planner would take the HNSW graph for scopes that it serves worse than a plain scan
     if form is Form.HNSW:
@@ -47,6 +53,8 @@ def retrieval(form: Form, *, dimension: int, conditions: str, by_collection: boo
     else:
         probe = _PROBE_WITH_COLLECTIONS if by_collection else _PROBE
         hits = _HITS_BY_INDEX
+    # A colon would begin a parameter of SQLAlchemy's.
+    model = "'" + embedding_model.replace("'", "''").replace(":", "\\:") + "'"
     # Without the concatenation the planner would combine the full text index with a B-tree that only repeats it.
     beside_index = conditions.replace("c.collection_id =", "c.collection_id || '' =").replace(
         "c.document_id =", "c.document_id || '' ="
@@ -54,10 +62,12 @@ def retrieval(form: Form, *, dimension: int, conditions: str, by_collection: boo
     return text(
         _RETRIEVAL.format(
             probe=probe,
-            hits=hits.format(conditions=beside_index),
+            hits=hits.format(conditions=beside_index, model=model),
             conditions=conditions,
             near=near,
             order=order,
+            model=model,
+            nearest=f"{nearest:d}",
         )
     )
 
@@ -78,10 +88,10 @@ _PROBE_WITH_COLLECTIONS: Final = (
 
 _HITS_BY_SCAN: Final = """\
   FROM searchable_chunks c
- WHERE (c.tsv @@ (SELECT query FROM probe)) IS TRUE AND c.embedding_model = :embedding_model {conditions}"""
+ WHERE (c.tsv @@ (SELECT query FROM probe)) IS TRUE AND c.embedding_model = {model} {conditions}"""
 _HITS_BY_INDEX: Final = """\
   FROM matchable_chunks c
- WHERE c.scoped_tsv @@ (SELECT query FROM probe) AND c.embedding_model = :embedding_model {conditions}"""
+ WHERE c.scoped_tsv @@ (SELECT query FROM probe) AND c.embedding_model = {model} {conditions}"""
 
 _RETRIEVAL: Final = rf"""
 WITH lexemes AS MATERIALIZED (
@@ -101,8 +111,8 @@ WITH lexemes AS MATERIALIZED (
 ), nearest AS MATERIALIZED (
   SELECT c.id, 1 - ({{near}}) AS similarity
     FROM searchable_chunks c
-   WHERE c.embedding_model = :embedding_model {{conditions}}
-   ORDER BY {{order}} LIMIT :nearest
+   WHERE c.embedding_model = {{model}} {{conditions}}
+   ORDER BY {{order}} LIMIT {{nearest}}
 ), candidates AS MATERIALIZED (
   SELECT * FROM hits
   UNION ALL

@@ -1,0 +1,67 @@
+"""Inside the child: picks the parser, shuts the door behind it, and turns whatever happens into an answer."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from app.rag.parsing import confinement
+from app.rag.parsing.answer import Answer, Job
+from app.rag.parsing.model import FailureCode, Kind, ParseFailed, ParseLimits
+
+_PARSERS: Final = {
+    Kind.TEXT: "plain",
+    Kind.MARKDOWN: "plain",
+    Kind.HTML: "html",
+    Kind.PDF: "pdf",
+    **{kind: "ocr" for kind in Kind if kind.is_image},
+}
+
+_LIBRARIES: Final = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/etc/ld.so.cache",
+    "/dev/urandom",
+)
+
+
+def run(request: dict[str, Any], pipe: BinaryIO) -> int:
+    """Parse the file of the request; 0 when the answer says how it ended, whichever way that was."""
+    limits = ParseLimits(**request["limits"])
+    answer = Answer(pipe, limits)
+    job = Job(
+        path=Path(request["path"]),
+        filename=request["filename"],
+        kind=Kind(request["kind"]),
+        content_type=request["content_type"],
+        limits=limits,
+        engine=request["engine"],
+    )
+    try:
+        _parse(job, answer)
+    except ParseFailed as failure:
+        answer.failed(failure)
+    except MemoryError:
+        answer.failed(ParseFailed(FailureCode.MEMORY_LIMIT))
+    except FileNotFoundError:
+        answer.failed(ParseFailed(FailureCode.FILE_MISSING, retryable=True))
+    except Exception as error:
+        answer.failed(ParseFailed(FailureCode.CORRUPT), cause=type(error).__name__)
+    # Not the usual end: what libraries do in their last moments is no part of the answer.
+    sys.stdout.flush()
+    pipe.flush()
+    os._exit(0)
+
+
+def _parse(job: Job, answer: Answer) -> None:
+    parser = importlib.import_module(f"app.rag.parsing.{_PARSERS[job.kind]}")
+    code = str(Path(__file__).parents[2])
+    readable = [code, *sys.path[1:], str(Path(os.__file__).parent), *_LIBRARIES, str(job.path)]
+    program = job.limits.tesseract if job.kind.is_image or job.kind is Kind.PDF else None
+    confinement.enclose(readable, program=program)
+    parser.parse(job, answer)
+    answer.done()
