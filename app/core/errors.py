@@ -179,10 +179,6 @@ class UploadInterrupted(Invalid):
     """The request ended before the file did; send it again."""
 
 
-class AddressRefused(Invalid):
-    """This address can't be fetched: http or https to a public host, without user name and password."""
-
-
 class NotProcessing(Conflict):
     """Nothing is being done to this document that could be cancelled."""
 

@@ -41,6 +41,8 @@ class Failure:
     retryable: bool
     pause_seconds: float | None = None
     """How long a provider asked to be left alone."""
+    of_the_file: bool = False
+    """Whether the fault is the file's, so that it is not started more often than one that kills its worker."""
 
     def as_json(self) -> dict[str, Any]:
         return {"code": self.code, "message": self.message, "retryable": self.retryable}
@@ -68,7 +70,9 @@ async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
             raise Superseded
         plan = chunks.plan_of(runtime, collection)
     report(Stage.PARSING, 0.0)
-    async with reading.read(runtime, principal, document) as read:
+    async with reading.read(
+        runtime, principal, document, done=lambda share: report(Stage.PARSING, 0.2 * share)
+    ) as read:
         report(Stage.CHUNKING, 0.2)
         pages = [Page(page.number, page.text) for page in read.pages]
         pieces = await chunks.cut(pages, plan, headings=read.headings)
@@ -150,7 +154,7 @@ def _values(runtime: Runtime, document: Document, read: Reading, chunk_count: in
 def failure_of(error: ParseFailed | AppError) -> Failure:
     """The error as the document shows it."""
     if isinstance(error, ParseFailed):
-        return Failure(error.code.value, error.message, error.retryable)
+        return Failure(error.code.value, error.message, error.retryable, of_the_file=True)
     return Failure(error.code, error.message, error.category in _PASSING, error.retry_after_seconds)
 
 
@@ -161,6 +165,8 @@ async def settle_failure(runtime: Runtime, claim: Claim, failure: Failure) -> bo
     """
     principal = principal_of(claim.organization_id)
     again = failure.retryable and claim.postponed < runtime.settings.job_max_retries
+    if failure.of_the_file:
+        again = again and claim.attempts < runtime.settings.job_max_crashes
     async with runtime.database.unit_of_work(principal) as session:
         versions = VersionRepository(session, principal)
         if await versions.lock(claim) is None:

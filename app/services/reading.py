@@ -1,11 +1,10 @@
 """The text of a document: from its file, from its address, or from what was read before."""
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from app.core.errors import NothingToReprocess, OriginalMissing
@@ -13,7 +12,7 @@ from app.core.principal import Principal
 from app.db.models import Document
 from app.db.repositories.versions import NewPage, VersionRepository
 from app.rag.parsing import fence
-from app.rag.parsing.model import FailureCode, ParsedDocument, ParsedPage, ParseFailed, ParseLimits
+from app.rag.parsing.model import FailureCode, ParsedDocument, ParsedPage, ParseFailed
 from app.services.runtime import Runtime
 
 _TITLE_CHARACTERS: Final = 500
@@ -49,8 +48,10 @@ def nothing_to_read() -> ParseFailed:
 
 
 @asynccontextmanager
-async def read(runtime: Runtime, principal: Principal, document: Document) -> AsyncIterator[Reading]:
-    """The text of the newest version, for as long as the block lasts.
+async def read(
+    runtime: Runtime, principal: Principal, document: Document, *, done: Callable[[float], None]
+) -> AsyncIterator[Reading]:
+    """The text of the newest version, for as long as the block lasts; `done` is told the share that is read.
 
     Raises ParseFailed, OriginalMissing, OriginalsUnavailable and NothingToReprocess.
     """
@@ -59,26 +60,17 @@ async def read(runtime: Runtime, principal: Principal, document: Document) -> As
         "filename": document.filename,
         "content_type": document.content_type,
     }
-    if document.pending is None and document.url is not None:
-        async with _fetched(runtime, principal, document.url) as reading:
-            yield reading
-    elif file["storage_key"] is not None:
+    if file["storage_key"] is not None:
         try:
             async with runtime.originals.local_copy(file["storage_key"]) as path:
-                parsed = await _parse(runtime, path, file["filename"], file["content_type"])
+                parsed = await fence.parse_file(
+                    path, filename=file["filename"] or "", content_type=file["content_type"], on_progress=done
+                )
         except OriginalMissing as error:
             raise ParseFailed(FailureCode.FILE_MISSING) from error
         yield _reading(parsed)
     else:
         yield await _stored(runtime, principal, document)
-
-
-async def _parse(
-    runtime: Runtime, path: Path, filename: str | None, content_type: str | None
-) -> ParsedDocument:
-    return await fence.parse_file(
-        path, filename=filename or "", content_type=content_type, limits=ParseLimits()
-    )
 
 
 def _reading(parsed: ParsedDocument, fetched: Fetched | None = None) -> Reading:
@@ -134,9 +126,3 @@ async def _stored(runtime: Runtime, principal: Principal, document: Document) ->
     if not pages:
         raise NothingToReprocess
     return Reading(pages, headings, document.content_type, kept=True)
-
-
-@asynccontextmanager
-async def _fetched(runtime: Runtime, principal: Principal, url: str) -> AsyncIterator[Reading]:
-    raise NotImplementedError(url)
-    yield

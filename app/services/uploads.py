@@ -6,16 +6,13 @@ list. So whatever dies in between leaves either a document with its file or neit
 
 import asyncio
 import errno
-import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from app.core import ids
 from app.core.errors import (
-    AddressRefused,
     BlankText,
     Conflict,
     EmptyFile,
@@ -181,64 +178,6 @@ def _spooled(spool: Spool, content: bytes) -> SpooledFile:
             raise StorageFull from error
         raise
     return file
-
-
-async def accept_url(runtime: Runtime, principal: Principal, url: str, wish: Wish) -> Accepted:
-    """Have a web page fetched and processed; the same address in the same collection is the same document.
-
-    Raises AddressRefused, and what `places.find` raises.
-    """
-    url = _checked_url(url)
-    sha256 = hashlib.sha256(f"address:{url}".encode()).hexdigest()
-    async with runtime.database.unit_of_work(principal) as session:
-        place = await places.find(
-            session,
-            principal,
-            sha256=sha256,
-            collection_id=wish.collection_id,
-            document_id=wish.document_id,
-            origin=url,
-        )
-        versions = VersionRepository(session, principal)
-        if place.same is not None:
-            return await _again(session, principal, place.same)
-        values = {"url": url, "origin": url, "sha256": sha256}
-        if place.replaced is not None:
-            document = await versions.start_again(
-                place.replaced.id, {"pending": None, **values, **_said(wish)}
-            )
-        else:
-            document = await versions.add_uploaded(
-                {
-                    "id": ids.new(ids.Prefix.DOCUMENT),
-                    "collection_id": place.collection_id,
-                    "content_type": "text/html",
-                    "size_bytes": 0,
-                    "title": url[:_TITLE_CHARACTERS],
-                    "source": url,
-                    **values,
-                    **_said(wish),
-                }
-            )
-        if document is None:
-            raise Conflict("The same address was being added meanwhile; send it again.")
-        await _enqueue(session, document, wish)
-    return Accepted(document, duplicate=False)
-
-
-def _checked_url(url: str) -> str:
-    """As far as that is seen without asking anybody; where it leads is checked when it is fetched."""
-    url = url.strip()
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise AddressRefused from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise AddressRefused
-    if not url.isprintable() or any(character.isspace() for character in url):
-        raise AddressRefused
-    return url
 
 
 async def _known(session: Transaction, principal: Principal, sha256: str, wish: Wish) -> Accepted | None:

@@ -269,9 +269,7 @@ ROWS: tuple[Row, ...] = (
     Row("GET", "/documents/{document_id}/text", READERS & HOME, READERS, make=document),
     Row("GET", "/documents/{document_id}/events", READERS & HOME, READERS, make=document),
     Row("GET", "/documents/{document_id}/content", READERS & HOME, READERS, make=uploaded),
-    Row(
-        "POST", "/documents/{document_id}/reprocess", CHANGERS & HOME, CHANGERS, status=202, make=document
-    ),
+    Row("POST", "/documents/{document_id}/reprocess", CHANGERS & HOME, CHANGERS, status=202, make=document),
     Row("POST", "/documents/{document_id}/cancel", CHANGERS & HOME, CHANGERS, make=queued),
     Row("GET", "/collections", READERS),
     Row("POST", "/collections", MANAGERS, status=201, body=fixed(name="N")),

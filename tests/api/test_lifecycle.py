@@ -86,7 +86,9 @@ async def test_a_failure_is_the_last_event(client: httpx.AsyncClient) -> None:
     assert seen[-1][1]["error"]["code"] == "corrupt"
 
 
-async def test_deleting_ends_the_events(provider: ScriptedProvider, provider_client: httpx.AsyncClient) -> None:
+async def test_deleting_ends_the_events(
+    provider: ScriptedProvider, provider_client: httpx.AsyncClient
+) -> None:
     provider.embedding_script.append(SLOW)
     document_id = await upload(provider_client, b"Deleted under the eyes of its follower.")
     async with provider_client.stream("GET", f"/documents/{document_id}/events") as response:
@@ -205,7 +207,9 @@ async def test_a_provider_that_is_away_is_waited_for(
 
 
 async def test_reprocessing_follows_the_collections_new_settings(client: httpx.AsyncClient) -> None:
-    made = await client.post("/collections", json={"name": "Rows", "splitter": "lines", "chunk_size_tokens": 64})
+    made = await client.post(
+        "/collections", json={"name": "Rows", "splitter": "lines", "chunk_size_tokens": 64}
+    )
     collection = made.json()
     assert (collection["splitter"], collection["chunk_size_tokens"], collection["chunk_overlap_tokens"]) == (
         "lines",
@@ -281,5 +285,7 @@ async def test_what_changes_while_it_is_processed_stays_changed(
     document = await ended(provider_client, document_id)
     assert {name: document[name] for name in change} == change
     if "tags" in change:
-        response = await provider_client.post("/search", json={"query": "middle", "filters": {"tags": ["moved"]}})
+        response = await provider_client.post(
+            "/search", json={"query": "middle", "filters": {"tags": ["moved"]}}
+        )
         assert len(response.json()["results"]) == 1

@@ -237,7 +237,9 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: IdempotencyRepository(s, v.principal).begin("known", route="r", **IDEMPOTENT),
     ],
     "IdempotencyRepository.answer": [
-        lambda s, v: IdempotencyRepository(s, v.principal).answer("known", fingerprint="f", status=200, body={})
+        lambda s, v: IdempotencyRepository(s, v.principal).answer(
+            "known", fingerprint="f", status=200, body={}
+        )
     ],
     "IdempotencyRepository.forget": [lambda s, v: IdempotencyRepository(s, v.principal).forget("known")],
     "queue.enqueue": [

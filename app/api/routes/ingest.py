@@ -1,4 +1,4 @@
-"""Text in, searchable out; and pages of the web."""
+"""Text in, searchable out."""
 
 import hashlib
 
@@ -31,7 +31,7 @@ async def ingest(
 ) -> IngestResponse | JSONResponse:
     """Store a text. When this answers, it is searchable; the same text again is the same document.
 
-    A page of the web (`url`), and a text with `"wait": false`, are processed in the background: 202.
+    A text with `"wait": false` is processed in the background: 202.
     """
     if idempotency_key is None:
         answer = await _ingest(body, runtime, principal)
@@ -49,7 +49,7 @@ async def ingest(
 
 
 async def _ingest(body: IngestRequest, runtime: Runtime, principal: Principal) -> IngestResponse:
-    if body.text is not None and body.wait:
+    if body.wait:
         ingested = await ingestion.ingest_text(
             runtime,
             principal,
@@ -72,10 +72,7 @@ async def _ingest(body: IngestRequest, runtime: Runtime, principal: Principal) -
         collection_id=body.collection_id,
         document_id=body.document_id,
     )
-    if body.text is not None:
-        return _answer(await uploads.accept_text(runtime, principal, body.text, wish))
-    assert body.url is not None
-    return _answer(await uploads.accept_url(runtime, principal, body.url, wish))
+    return _answer(await uploads.accept_text(runtime, principal, body.text, wish))
 
 
 def _answer(accepted: Accepted) -> IngestResponse:
