@@ -16,7 +16,7 @@ from app.api.middleware import add_middleware
 from app.api.multipart import UPLOADS_AT_ONCE
 from app.api.routes import ROUTERS
 from app.api.schemas.base import ErrorResponse
-from app.core import crypto
+from app.core import crypto, memory
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
 from app.core.errors import AppError, StartupError
 from app.core.principal import SYSTEM
@@ -63,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
                         drain_seconds=settings.shutdown_timeout_seconds,
                     )
                 )
+            memory.settle()
             yield
 
     app = FastAPI(

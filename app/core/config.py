@@ -54,9 +54,17 @@ class Settings(BaseSettings):
         " empty starts the embedded PostgreSQL.",
     )
     db_pool_size: int = Field(
-        10, ge=1, le=500, description="Database connections that one process keeps open."
+        10,
+        ge=1,
+        le=500,
+        description="Database connections that one process may open for chat, search, ingestion and authentication.",
     )
-    db_pool_overflow: int = Field(10, ge=0, le=500, description="Connections beyond the pool under load.")
+    db_pool_overflow: int = Field(
+        10,
+        ge=0,
+        le=500,
+        description="Connections that it may open beside them for everything else (at least 1).",
+    )
     db_connect_timeout_seconds: PositiveSeconds = Field(
         5, description="How long connecting to the database may take before a request answers 503."
     )

@@ -1,7 +1,8 @@
-"""The engine and the unit of work: one transaction, run as a role that row-level security binds.
+"""The two ways into the database: the unit of work on SQLAlchemy, and direct transactions for what runs always.
 
 The login role may be a superuser, which no policy stops. So every transaction begins by switching, for itself only,
-to `ibid_app` (sees one organization) or, for the system principal, to `ibid_system` (sees all).
+to `ibid_app` (sees one organization) or, for the system principal, to `ibid_system` (sees all), and row-level security
+binds both.
 """
 
 import contextlib
@@ -12,16 +13,21 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 from pgvector.asyncpg import register_vector
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from app.core.errors import DatabaseUnavailable, StartupError, StorageFull
 from app.core.principal import Principal, PrincipalKind
+from app.db import direct
+from app.db.direct import DirectPool, DirectTransaction
 
 Transaction = AsyncSession
 """The name by which the layers above hold an open transaction without knowing SQLAlchemy."""
+
+AnyTransaction = AsyncSession | DirectTransaction
+"""Either of the two; repositories that are made of textual statements alone take it."""
 
 MINIMUM_POSTGRES: Final = 15
 MINIMUM_PGVECTOR: Final = (0, 8)
@@ -39,48 +45,66 @@ _SERVER_SETTINGS: Final = {
 _ENTER: Final = text(
     "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true)"
 )
-_ENTER_PLANNED_FOR_ALL: Final = text(
-    "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true),"
-    " set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),"
-    " set_config('max_parallel_workers_per_gather', '0', true)"
-)
 _CONNECTION_LOST_STATES: Final = ("08", "57P", "53300")
 _DISK_FULL_STATES: Final = ("53100", "53400")
 
 
 class Database:
-    """The pool of connections of one process."""
+    """The connections of one process."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, pool: DirectPool) -> None:
         self.engine = engine
+        self._pool = pool
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     @asynccontextmanager
-    async def unit_of_work(
-        self, principal: Principal, *, planned_for_all: bool = False
-    ) -> AsyncIterator[AsyncSession]:
+    async def unit_of_work(self, principal: Principal) -> AsyncIterator[AsyncSession]:
         """One transaction as this principal: committed at the end of the block, rolled back on any error.
-
-        With `planned_for_all` a statement is planned once for whatever parameters, by indexes alone and without
-        parallel workers: planning the search takes 1 to 2 ms, and the plan made for a large organization must be right
-        for a small one.
 
         Raises DatabaseUnavailable when the database can't be reached, StorageFull when its disk is full.
         """
-        role = "ibid_system" if principal.kind is PrincipalKind.SYSTEM else "ibid_app"
-        settings = {"role": role, "organization_id": principal.organization_id or ""}
         with translated_errors():
-            session = await self._begin(_ENTER_PLANNED_FOR_ALL if planned_for_all else _ENTER, settings)
+            session = await self._begin(
+                {"role": _role(principal), "organization_id": principal.organization_id or ""}
+            )
             async with session:
                 yield session
                 await session.commit()
 
-    async def _begin(self, enter: TextClause, settings: Mapping[str, str]) -> AsyncSession:
+    @asynccontextmanager
+    async def direct(
+        self, principal: Principal, *, planned_for_all: bool = False, flushed_later: bool = False
+    ) -> AsyncIterator[DirectTransaction]:
+        """The same without SQLAlchemy, for textual statements.
+
+        With `planned_for_all` a statement is planned once for whatever parameters, by indexes alone and without
+        parallel workers: planning the search takes 1 to 2 ms, and the plan made for a large organization must be right
+        for a small one. With `flushed_later` the commit does not
+        wait for the disk: for what nobody is told is stored before a later commit, which flushes this one too. Raises as
+        `unit_of_work` does.
+        """
+        opening = direct.opening(
+            role=_role(principal),
+            organization_id=principal.organization_id or "",
+            planned_for_all=planned_for_all,
+            flushed_later=flushed_later,
+        )
+        with translated_errors():
+            connection = await self._pool.begin(opening, timeout_seconds=_POOL_TIMEOUT_SECONDS)
+            try:
+                yield DirectTransaction(connection)
+                outcome = await connection.execute("COMMIT")
+            finally:
+                await self._pool.release(connection)
+            if outcome != "COMMIT":
+                raise RuntimeError("an error inside of the transaction was swallowed: nothing was committed")
+
+    async def _begin(self, settings: Mapping[str, str]) -> AsyncSession:
         """A session in a transaction. A connection that broke while idle is replaced, which spares a ping for each use."""
         for last_try in (False, True):
             session = self._sessions()
             try:
-                await session.execute(enter, settings)
+                await session.execute(_ENTER, settings)
                 return session
             except BaseException as error:
                 await session.close()
@@ -90,7 +114,12 @@ class Database:
         raise AssertionError("the second try returns or raises")
 
     async def close(self) -> None:
+        await self._pool.close()
         await self.engine.dispose()
+
+
+def _role(principal: Principal) -> str:
+    return "ibid_system" if principal.kind is PrincipalKind.SYSTEM else "ibid_app"
 
 
 class translated_errors:  # noqa: N801 a context manager, read as a word of the sentence
@@ -106,6 +135,10 @@ class translated_errors:  # noqa: N801 a context manager, read as a word of the 
             error, DBAPIError
         ):
             raise DatabaseUnavailable from error
+        if isinstance(
+            error, asyncpg.DataError
+        ):  # an InterfaceError too, but of a value, not of the connection
+            return
         if not isinstance(error, SQLAlchemyError | asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
             return
         state = _sqlstate(error)
@@ -148,24 +181,30 @@ def create_database(
     query = urlencode([pair for pair in parse_qsl(parts.query) if pair[0] != "channel_binding"])
     dsn = urlunsplit(parts._replace(query=query))
 
+    server_settings = {**_SERVER_SETTINGS, **(settings or {})}
+
     async def connect() -> asyncpg.Connection:
         connection = await asyncpg.connect(
-            dsn, timeout=connect_timeout_seconds, server_settings={**_SERVER_SETTINGS, **(settings or {})}
+            dsn, timeout=connect_timeout_seconds, server_settings=server_settings
         )
         with contextlib.suppress(ValueError):  # before the first migration there is no such type
             await register_vector(connection)
         return connection
 
+    kept = max(1, overflow // 2)
     engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=connect,
-        pool_size=pool_size,
-        max_overflow=overflow,
+        pool_size=kept,
+        max_overflow=max(overflow, 1) - kept,
         pool_timeout=_POOL_TIMEOUT_SECONDS,
         pool_recycle=1800,
         hide_parameters=True,  # errors are logged, and parameters are people's texts
     )
-    return Database(engine)
+    pool = DirectPool(
+        dsn, size=pool_size, connect_timeout_seconds=connect_timeout_seconds, settings=server_settings
+    )
+    return Database(engine, pool)
 
 
 _PGVECTOR_VERSION: Final = text(

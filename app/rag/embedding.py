@@ -157,7 +157,7 @@ class Embedder(BaseEmbedding):
 
 
 class EmbeddingModel:
-    """The configured model: `embedder` for LlamaIndex; `embed_texts` for ingestion, without Python floats."""
+    """The configured model: `embedder` for LlamaIndex, `embed_query` for searches, `embed_texts` for ingestion."""
 
     def __init__(
         self,
@@ -186,6 +186,11 @@ class EmbeddingModel:
     def fingerprint(self) -> str:
         """model@revision/dimension/precision/max_tokens/prefixes. Vectors of two can't be compared."""
         return f"{self._identity}/{self.dimension}/f32/{self.max_tokens}/none"
+
+    async def embed_query(self, text: str) -> list[float]:
+        """The vector of a question, without the events that LlamaIndex would make of it. Raises EmbeddingUnavailable."""
+        vector: list[float] = (await self._implementation.embed_query(text)).tolist()
+        return vector
 
     async def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Vectors of document texts in their order: (len(texts), dimension). Raises EmbeddingUnavailable."""

@@ -20,10 +20,11 @@ from app.core.errors import (
     DocumentReadOnly,
 )
 from app.core.principal import Principal, PrincipalKind, Role
-from app.db.engine import Transaction
+from app.db.engine import AnyTransaction, Transaction
 from app.db.models import Collection, Document
 from app.db.repositories.collections import CollectionRepository
 from app.db.repositories.documents import DocumentRepository
+from app.db.repositories.places import PlaceRepository
 from app.db.repositories.visibility import VisibilityRepository
 
 _PERSONAL_NAME: Final = "Personal"
@@ -56,7 +57,7 @@ def require_admin(principal: Principal) -> None:
         raise AdminsOnly
 
 
-async def reach_of(session: Transaction, principal: Principal) -> Reach:
+async def reach_of(session: AnyTransaction, principal: Principal) -> Reach:
     """What the caller reaches at this moment: one statement, or none for those who reach everything."""
     visibility = VisibilityRepository(session, principal)
     levels = await visibility.of_user() if is_plain_user(principal) else None
@@ -68,7 +69,7 @@ async def reach_of(session: Transaction, principal: Principal) -> Reach:
 
 
 async def search_scope(
-    session: Transaction, principal: Principal, requested: Ids[str] | None
+    session: AnyTransaction, principal: Principal, requested: Ids[str] | None
 ) -> tuple[str, ...] | None:
     """The collections to search: the requested ones, or all visible ones; None is the organization without a filter.
 
@@ -78,7 +79,7 @@ async def search_scope(
     if requested is None:
         return None if reach.levels is None else tuple(sorted(reach.levels))
     if reach.levels is None:
-        missing = await CollectionRepository(session, principal).missing(requested)
+        missing = await VisibilityRepository(session, principal).missing(requested)
     else:
         missing = set(requested) - reach.levels.keys()
     if missing:
@@ -97,26 +98,26 @@ async def collection(
     return found
 
 
-async def require_place(session: Transaction, reach: Reach, collection_id: str) -> None:
+async def require_place(session: AnyTransaction, reach: Reach, collection_id: str) -> None:
     """Make sure that the caller may add documents to the collection, which stays there until the transaction ends.
 
     Raises CollectionNotFound and CollectionReadOnly.
     """
-    if not await CollectionRepository(session, reach.principal).keep(collection_id, within=reach.visible):
+    if not await PlaceRepository(session, reach.principal).keep(collection_id, within=reach.visible):
         raise CollectionNotFound
     if reach.level(collection_id) is Level.READ:
         raise CollectionReadOnly
 
 
-async def home_id(session: Transaction, reach: Reach) -> str:
+async def home_id(session: AnyTransaction, reach: Reach) -> str:
     """Where documents go when no collection is named: a user's personal one (made on first use), else the default one.
 
     Raises CollectionRequired for an API key that is restricted to several others.
     """
-    collections = CollectionRepository(session, reach.principal)
+    places = PlaceRepository(session, reach.principal)
     if is_plain_user(reach.principal) and reach.principal.collection_ids is None:
-        return await collections.personal_id(name=_PERSONAL_NAME)
-    default_id = await collections.default_id()
+        return await places.personal_id(name=_PERSONAL_NAME)
+    default_id = await places.default_id()
     if reach.levels is None or default_id in reach.levels:
         return default_id
     if len(reach.levels) != 1:

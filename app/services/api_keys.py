@@ -9,7 +9,7 @@ from app.core.errors import ApiKeyNotFound, BeyondOwnRights, CollectionNotFound,
 from app.core.principal import SYSTEM, Principal, PrincipalKind, Scope
 from app.db.models import ApiKey
 from app.db.repositories.api_keys import ApiKeyRepository
-from app.db.repositories.collections import CollectionRepository
+from app.db.repositories.visibility import VisibilityRepository
 from app.services.runtime import Runtime
 
 
@@ -39,7 +39,7 @@ async def create(runtime: Runtime, principal: Principal, wanted: NewKey) -> Made
     key = security.new_api_key()
     async with runtime.database.unit_of_work(SYSTEM) as session:
         if wanted.collection_ids is not None:
-            missing = await CollectionRepository(session, principal).missing(wanted.collection_ids)
+            missing = await VisibilityRepository(session, principal).missing(wanted.collection_ids)
             if missing:
                 raise CollectionNotFound(details={"collection_ids": sorted(missing)})
         row = await ApiKeyRepository(session, principal).add(

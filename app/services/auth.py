@@ -15,8 +15,7 @@ from app.core.errors import (
 )
 from app.core.principal import SYSTEM, Principal, PrincipalKind, Role, Scope, scopes_of
 from app.db.engine import Database
-from app.db.repositories.identity import IdentityRepository, StoredKey
-from app.db.repositories.logins import LoginRepository
+from app.db.repositories.credentials import CredentialRepository, StoredKey
 from app.services.runtime import Runtime
 
 _LAST_USE_PRECISION: Final = timedelta(minutes=1)
@@ -50,13 +49,13 @@ async def authenticate_key(database: Database, credential: str) -> Principal:
     key = security.parse_api_key(credential)
     if key is None:
         raise Unauthenticated
-    async with database.unit_of_work(SYSTEM) as session:
-        identity = IdentityRepository(session)
-        stored = await identity.find_live_key(key.public)
+    async with database.direct(SYSTEM) as session:
+        credentials = CredentialRepository(session)
+        stored = await credentials.find_live_key(key.public)
         if stored is None or not key.matches(stored.secret_hash):
             raise Unauthenticated
         if _was_used_long_ago(stored):
-            await identity.touch_key(stored.id)
+            await credentials.touch_key(stored.id)
     return Principal(
         PrincipalKind.API_KEY,
         stored.id,
@@ -70,8 +69,8 @@ async def authenticate_key(database: Database, credential: str) -> Principal:
 async def _authenticate_user(runtime: Runtime, credential: str, organization_id: str | None) -> Caller:
     claims = tokens.read(runtime.keyring, credential)
     acts_in = organization_id or claims.organization_id
-    async with runtime.database.unit_of_work(SYSTEM) as session:
-        user = await LoginRepository(session).find_live(
+    async with runtime.database.direct(SYSTEM) as session:
+        user = await CredentialRepository(session).find_live_login(
             login_id=claims.login_id,
             user_id=claims.user_id,
             organization_id=claims.organization_id,

@@ -14,7 +14,7 @@ from app.rag.errors import EmbeddingTimeout, EmbeddingUnavailable, UnexpectedEmb
 async def query(model: EmbeddingModel, text: str) -> list[float]:
     """The vector of a question. Raises ProviderError, ProviderUnavailable or ProviderTimeout."""
     with _translated():
-        return await model.embedder.aget_query_embedding(text)
+        return await model.embed_query(text)
 
 
 async def texts(model: EmbeddingModel, batch: Sequence[str]) -> NDArray[np.float32]:

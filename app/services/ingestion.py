@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.core import ids
 from app.core.errors import (
     BlankText,
     Conflict,
@@ -17,8 +16,8 @@ from app.core.errors import (
 from app.core.principal import Principal
 from app.core.text import clean
 from app.db.engine import Database
-from app.db.models import Document
 from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.db.repositories.texts import StoredText, TextsRepository
 from app.rag import chunking
 from app.services import access, embeddings
 from app.services.runtime import Runtime
@@ -46,7 +45,7 @@ class TextSource:
 class Ingested:
     """The document that now holds the text; `duplicate` when it did so before."""
 
-    document: Document
+    document: StoredText
     duplicate: bool
 
 
@@ -84,29 +83,38 @@ async def ingest_text(runtime: Runtime, principal: Principal, item: TextSource) 
         "metadata_": item.metadata or {},
         "chunk_count": len(chunks),
     }
-    return await _store(runtime, principal, item.document_id, values, text, chunks)
+    if item.document_id is not None:
+        return await _replace(runtime, principal, item.document_id, values, text, chunks)
+    return await _add(runtime, principal, values, text, chunks)
 
 
 async def _place(
     database: Database, principal: Principal, item: TextSource, sha256: str
-) -> tuple[str, Document | None]:
+) -> tuple[str, StoredText | None]:
     """The collection that the text goes to, and the document that already is this text there."""
-    async with database.unit_of_work(principal) as session:
-        documents = DocumentRepository(session, principal)
+    if item.document_id is not None:
+        return await _place_of(database, principal, item, item.document_id, sha256)
+    async with database.direct(principal) as session:
         reach = await access.reach_of(session, principal)
         if item.collection_id is not None:
             await access.require_place(session, reach, item.collection_id)
-        replaced = None
-        if item.document_id is not None:
-            replaced = await access.changeable_document(session, reach, item.document_id)
+        collection_id = item.collection_id or await access.home_id(session, reach)
+        same = await TextsRepository(session, principal).find_same(collection_id=collection_id, sha256=sha256)
+        return collection_id, same
+
+
+async def _place_of(
+    database: Database, principal: Principal, item: TextSource, document_id: str, sha256: str
+) -> tuple[str, StoredText | None]:
+    """The same for a text that replaces a document's, which stays where it is unless another collection is named."""
+    async with database.unit_of_work(principal) as session:
+        reach = await access.reach_of(session, principal)
         if item.collection_id is not None:
-            collection_id = item.collection_id
-        elif replaced is not None:
-            collection_id = replaced.collection_id
-        else:
-            collection_id = await access.home_id(session, reach)
-        same = await documents.find_same_content(collection_id=collection_id, sha256=sha256)
-        if same is not None and item.document_id not in (None, same.id):
+            await access.require_place(session, reach, item.collection_id)
+        replaced = await access.changeable_document(session, reach, document_id)
+        collection_id = item.collection_id or replaced.collection_id
+        same = await TextsRepository(session, principal).find_same(collection_id=collection_id, sha256=sha256)
+        if same is not None and document_id != same.id:
             raise SameTextElsewhere(details={"document_id": same.id})
         return collection_id, same
 
@@ -135,40 +143,52 @@ async def _chunks(runtime: Runtime, text: str) -> list[NewChunk]:
     ]
 
 
-async def _store(
+async def _add(
+    runtime: Runtime, principal: Principal, values: dict[str, Any], text: str, chunks: Sequence[NewChunk]
+) -> Ingested:
+    async with runtime.database.direct(principal) as session:
+        # Asked again: while the text was being embedded the collection may have gone, or the right to write to it.
+        reach = await access.reach_of(session, principal)
+        await access.require_place(session, reach, values["collection_id"])
+        texts = TextsRepository(session, principal)
+        stored = await texts.add(
+            values,
+            text,
+            chunks,
+            language=runtime.settings.text_search_language,
+            embedding_model=runtime.embeddings.fingerprint,
+        )
+        if stored is not None:
+            return Ingested(stored, duplicate=False)
+        # Somebody stored the same text while this one was being embedded.
+        same = await texts.find_same(collection_id=values["collection_id"], sha256=values["sha256"])
+        if same is None:
+            raise Conflict("The same text was being stored and deleted meanwhile; send it again.")
+        return Ingested(same, duplicate=True)
+
+
+async def _replace(
     runtime: Runtime,
     principal: Principal,
-    document_id: str | None,
+    document_id: str,
     values: dict[str, Any],
     text: str,
     chunks: Sequence[NewChunk],
 ) -> Ingested:
     async with runtime.database.unit_of_work(principal) as session:
         documents = DocumentRepository(session, principal)
-        # Asked again: while the text was being embedded the collection may have gone, or the right to write to it.
         reach = await access.reach_of(session, principal)
         await access.require_place(session, reach, values["collection_id"])
-        if document_id is not None:
-            await access.changeable_document(session, reach, document_id)
-            stored = await documents.replace(document_id, values, [text])
-            if stored is None:
-                raise DocumentNotFound
-        else:
-            stored = await documents.add_completed({"id": ids.new(ids.Prefix.DOCUMENT), **values}, [text])
-        if stored is None:  # somebody stored the same text while this one was being embedded
-            same = await documents.find_same_content(
-                collection_id=values["collection_id"], sha256=values["sha256"]
-            )
-            if same is None:
-                raise Conflict("The same text was being stored and deleted meanwhile; send it again.")
-            return Ingested(same, duplicate=True)
+        await access.changeable_document(session, reach, document_id)
+        if await documents.replace(document_id, values, [text]) is None:
+            raise DocumentNotFound
         await documents.add_chunks(
-            stored.id,
+            document_id,
             chunks,
             language=runtime.settings.text_search_language,
             embedding_model=runtime.embeddings.fingerprint,
         )
-    return Ingested(stored, duplicate=False)
+    return Ingested(StoredText(document_id, values["title"], len(chunks)), duplicate=False)
 
 
 def _title_of(text: str) -> str:

@@ -6,7 +6,6 @@ from app.core.errors import SameTextElsewhere
 from app.core.principal import Principal
 from app.db.engine import Transaction
 from app.db.models import Document
-from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.versions import VersionRepository
 from app.services import access
 
@@ -46,15 +45,12 @@ async def find(
         collection_id = await access.home_id(session, reach)
         reach = await access.reach_of(session, principal)  # a personal collection may have been made just now
         await access.require_place(session, reach, collection_id)
-    same = await DocumentRepository(session, principal).find_same_content(
-        collection_id=collection_id, sha256=sha256
-    )
+    versions = VersionRepository(session, principal)
+    same = await versions.find_same(collection_id=collection_id, sha256=sha256)
     if same is not None and replaced is not None and same.id != replaced.id:
         raise SameTextElsewhere(details={"document_id": same.id})
     if same is None and replaced is None and origin is not None:
-        earlier = await VersionRepository(session, principal).find_by_origin(
-            collection_id=collection_id, origin=origin
-        )
+        earlier = await versions.find_by_origin(collection_id=collection_id, origin=origin)
         if earlier is not None:
             replaced = await access.changeable_document(session, reach, earlier.id)
     return Place(collection_id, replaced, same)

@@ -31,7 +31,7 @@ async def search(
     question = clean(question)
     # Outside the transaction: no connection is held while a provider is asked.
     vector = await embeddings.query(runtime.embeddings, question)
-    async with runtime.database.unit_of_work(principal, planned_for_all=True) as session:
+    async with runtime.database.direct(principal, planned_for_all=True) as session:
         scope = await access.search_scope(session, principal, where.collection_ids)
         if scope == ():
             return []

@@ -13,9 +13,10 @@ from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Rol
 from app.db import queue
 from app.db.repositories.api_keys import ApiKeyRepository
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
-from app.db.repositories.conversations import ConversationRepository, NewTurn
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.one_time import OneTimeRepository
+from app.db.repositories.places import PlaceRepository
+from app.db.repositories.turns import NewTurn, TurnRepository
 from app.db.repositories.versions import VersionRepository
 from tests.fixtures.accounts import PASSWORD, Person, new_organization, new_person
 from tests.fixtures.service import Service
@@ -142,7 +143,7 @@ async def document(cast: Cast) -> dict[str, str]:
         document_id = ids.new(ids.Prefix.DOCUMENT)
         values = {
             "id": document_id,
-            "collection_id": await CollectionRepository(session, cast.principal).default_id(),
+            "collection_id": await PlaceRepository(session, cast.principal).default_id(),
             "title": "T",
             "content_type": "text/plain",
             "size_bytes": 1,
@@ -203,7 +204,7 @@ async def conversation(cast: Cast) -> dict[str, str]:
         turn = NewTurn(
             session_id, "T", ids.new(ids.Prefix.MESSAGE), "Q", ids.new(ids.Prefix.MESSAGE), "extractive"
         )
-        assert await ConversationRepository(session, principal).open_turn(turn, history=0) == []
+        assert await TurnRepository(session, principal).open_turn(turn, history=0) == []
     return {"session_id": session_id}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.core import clock
 from app.core.principal import SYSTEM, Role, Scope
-from app.db.repositories.collections import CollectionRepository
+from app.db.repositories.places import PlaceRepository
 from app.services import auth
 from tests.api.test_auth import code_of
 from tests.fixtures.accounts import Person, new_person
@@ -141,7 +141,7 @@ async def test_a_key_is_restricted_to_collections_of_the_organization(
 async def collection_of(service: Service, person: Person) -> str:
     caller = await auth.authenticate(service.runtime, person.access_token)
     async with service.runtime.database.unit_of_work(caller.principal) as session:
-        return await CollectionRepository(session, caller.principal).default_id()
+        return await PlaceRepository(session, caller.principal).default_id()
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Rol
 from app.db import engine, migrations
 from app.db.engine import Database
 from app.db.models import Base
-from app.db.repositories.collections import AccessListRepository, CollectionRepository
+from app.db.repositories.collections import AccessListRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.identity import IdentityRepository
+from app.db.repositories.places import PlaceRepository
 from tests.fixtures.postgres import open_database, with_database
 
 
@@ -23,7 +24,7 @@ async def add_rows(database: Database) -> None:
         organization_id = await IdentityRepository(session).add_organization("With rows")
     principal = Principal(PrincipalKind.OPERATOR, "op", organization_id, Role.ADMIN, ALL_SCOPES)
     async with database.unit_of_work(principal) as session:
-        collection_id = await CollectionRepository(session, principal).default_id()
+        collection_id = await PlaceRepository(session, principal).default_id()
         values = {"id": "doc_1", "collection_id": collection_id, "title": "T", "content_type": "text/plain"}
         stored = await DocumentRepository(session, principal).add_completed(
             {**values, "size_bytes": 1, "sha256": "0"}, ["page"]
@@ -35,7 +36,7 @@ async def add_rows(database: Database) -> None:
         )
     user = Principal(PrincipalKind.USER, user_id, organization_id, Role.USER, ALL_SCOPES)
     async with database.unit_of_work(user) as session:
-        await CollectionRepository(session, user).personal_id(name="Personal")
+        await PlaceRepository(session, user).personal_id(name="Personal")
         await AccessListRepository(session, user).grant(collection_id, {user_id: Permission.READ})
 
 

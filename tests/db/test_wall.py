@@ -9,10 +9,12 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import numpy as np
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, NoResultFound
@@ -23,17 +25,20 @@ from app.core.errors import UserNotFound
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
 from app.core.retrieval import SearchFilter
 from app.db import queue, repositories
-from app.db.engine import Database
+from app.db.engine import AnyTransaction, Database
 from app.db.models import Base, Stage
 from app.db.queue import Claim
-from app.db.repositories.base import Repository
+from app.db.repositories.base import Repository, TextRepository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
-from app.db.repositories.conversations import ConversationRepository, NewTurn
+from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository, NewChunk
 from app.db.repositories.idempotency import IdempotencyRepository
 from app.db.repositories.identity import IdentityRepository
 from app.db.repositories.outbox import OutboxRepository
+from app.db.repositories.places import PlaceRepository
+from app.db.repositories.texts import TextsRepository
+from app.db.repositories.turns import NewTurn, TurnRepository
 from app.db.repositories.versions import NewPage, VersionRepository
 from app.db.repositories.visibility import VisibilityRepository
 
@@ -44,7 +49,7 @@ for module in pkgutil.iter_modules(repositories.__path__):
 OF_CREDENTIALS = {"ApiKeyRepository", "OneTimeRepository", "UserRepository"}
 METHODS = {
     f"{kind.__name__}.{name}"
-    for kind in Repository.__subclasses__()
+    for kind in (*Repository.__subclasses__(), *TextRepository.__subclasses__())
     if kind.__name__ not in OF_CREDENTIALS
     for name, member in vars(kind).items()
     if inspect.isfunction(member) and not name.startswith("_")
@@ -56,6 +61,9 @@ METHODS |= {
 } - {"queue.claim", "queue.backlog", "queue.announce"}
 """Of the queue all but what the system principal does, and a notification, which touches no row."""
 
+DIRECT = {
+    name for name in METHODS if name.split(".")[0] in {c.__name__ for c in TextRepository.__subclasses__()}
+}
 VECTOR = np.ones(4, dtype=np.float32)
 CHUNK = NewChunk(ordinal=7, page=1, start=0, end=6, text="canary", embedding=VECTOR)
 NEW_DOCUMENT = {"title": "t", "content_type": "text/plain", "size_bytes": 1}
@@ -99,12 +107,12 @@ class _Pretending(ScopeSizes):
         return self.size
 
 
-Case = Callable[[AsyncSession, Victim], Awaitable[object]]
+Case = Callable[[Any, Victim], Awaitable[object]]
 
 
 async def found_of(session: AsyncSession, victim: Victim) -> set[str]:
     wanted = {victim.collection_id}
-    return wanted - await CollectionRepository(session, victim.principal).missing(wanted)
+    return wanted - await VisibilityRepository(session, victim.principal).missing(wanted)
 
 
 async def put_new_document(session: AsyncSession, v: Victim) -> object:
@@ -113,7 +121,32 @@ async def put_new_document(session: AsyncSession, v: Victim) -> object:
     )
 
 
+def add_text(session: AnyTransaction, v: Victim) -> Awaitable[object]:
+    return TextsRepository(session, v.principal).add(
+        {
+            "collection_id": v.collection_id,
+            "title": "t",
+            "source": None,
+            "content_type": "text/plain",
+            "size_bytes": 1,
+            "sha256": "text",
+            "tags": [],
+            "metadata_": {},
+            "chunk_count": 1,
+        },
+        "canary",
+        [CHUNK],
+        language="english",
+        embedding_model="m",
+    )
+
+
 CASES: dict[str, list[Case]] = {
+    "TextsRepository.find_same": [
+        lambda s, v: TextsRepository(s, v.principal).find_same(collection_id=v.collection_id, sha256="0")
+    ],
+    "TextsRepository.add": [add_text],
+    "VisibilityRepository.missing": [found_of],
     "ChunkRepository.search": [
         lambda s, v: v.search(s, 1),
         lambda s, v: v.search(s, 1, collection_ids=(v.collection_id,)),
@@ -127,14 +160,9 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: CollectionRepository(s, v.principal).find(v.collection_id),
         lambda s, v: CollectionRepository(s, v.principal).find(v.collection_id, lock=True),
     ],
-    "CollectionRepository.keep": [
-        lambda s, v: CollectionRepository(s, v.principal).keep(v.collection_id, within=None)
-    ],
-    "CollectionRepository.missing": [found_of],
-    "CollectionRepository.default_id": [lambda s, v: CollectionRepository(s, v.principal).default_id()],
-    "CollectionRepository.personal_id": [
-        lambda s, v: CollectionRepository(s, v.principal).personal_id(name="P")
-    ],
+    "PlaceRepository.keep": [lambda s, v: PlaceRepository(s, v.principal).keep(v.collection_id, within=None)],
+    "PlaceRepository.default_id": [lambda s, v: PlaceRepository(s, v.principal).default_id()],
+    "PlaceRepository.personal_id": [lambda s, v: PlaceRepository(s, v.principal).personal_id(name="P")],
     "CollectionRepository.newest": [
         lambda s, v: CollectionRepository(s, v.principal).newest(limit=9, after=None, offset=0, within=None)
     ],
@@ -173,11 +201,6 @@ CASES: dict[str, list[Case]] = {
             v.document_id, within={v.collection_id}, lock=True
         ),
     ],
-    "DocumentRepository.find_same_content": [
-        lambda s, v: DocumentRepository(s, v.principal).find_same_content(
-            collection_id=v.collection_id, sha256="0"
-        )
-    ],
     "DocumentRepository.newest": [
         lambda s, v: DocumentRepository(s, v.principal).newest(limit=9, after=None, offset=0, conditions={})
     ],
@@ -201,6 +224,9 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: VersionRepository(s, v.principal).add_uploaded(
             {**NEW_DOCUMENT, "id": "doc_new", "collection_id": v.collection_id, "sha256": "new"}
         )
+    ],
+    "VersionRepository.find_same": [
+        lambda s, v: VersionRepository(s, v.principal).find_same(collection_id=v.collection_id, sha256="0")
     ],
     "VersionRepository.find_by_origin": [
         lambda s, v: VersionRepository(s, v.principal).find_by_origin(
@@ -254,17 +280,17 @@ CASES: dict[str, list[Case]] = {
     "queue.cancel": [lambda s, v: queue.cancel(s, v.document_id)],
     "queue.holds": [lambda s, v: queue.holds(s, v.claim)],
     "queue.is_queued": [lambda s, v: queue.is_queued(s, v.document_id)],
-    "ConversationRepository.open_turn": [
-        lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_2", "a"), history=9),
-        lambda s, v: ConversationRepository(s, v.principal).open_turn(new_turn("sess_new", "b"), history=9),
+    "TurnRepository.open_turn": [
+        lambda s, v: TurnRepository(s, v.principal).open_turn(new_turn("sess_2", "a"), history=9),
+        lambda s, v: TurnRepository(s, v.principal).open_turn(new_turn("sess_new", "b"), history=9),
     ],
-    "ConversationRepository.interrupt_dead_answer": [
-        lambda s, v: ConversationRepository(s, v.principal).interrupt_dead_answer(
+    "TurnRepository.interrupt_dead_answer": [
+        lambda s, v: TurnRepository(s, v.principal).interrupt_dead_answer(
             "sess_1", before=datetime(2100, 1, 1, tzinfo=UTC)
         )
     ],
-    "ConversationRepository.finish_answer": [
-        lambda s, v: ConversationRepository(s, v.principal).finish_answer(v.answer_id, FINISHED)
+    "TurnRepository.finish_answer": [
+        lambda s, v: TurnRepository(s, v.principal).finish_answer(v.answer_id, FINISHED)
     ],
     "ConversationRepository.find_session": [
         lambda s, v: ConversationRepository(s, v.principal).find_session("sess_1")
@@ -334,10 +360,10 @@ async def new_victim(database: Database) -> Victim:
         assert await documents.add_completed(values, ["canary"]) is not None
         first = NewChunk(ordinal=0, page=1, start=0, end=6, text="canary", embedding=VECTOR)
         await documents.add_chunks("doc_1", [first], language="english", embedding_model="m")
-        conversations = ConversationRepository(session, principal)
-        assert await conversations.open_turn(new_turn("sess_1", "first"), history=0) == []
-        assert await conversations.open_turn(new_turn("sess_2", "second"), history=0) == []
-        await conversations.finish_answer("msg_second_answer", FINISHED)
+        turns = TurnRepository(session, principal)
+        assert await turns.open_turn(new_turn("sess_1", "first"), history=0) == []
+        assert await turns.open_turn(new_turn("sess_2", "second"), history=0) == []
+        await turns.finish_answer("msg_second_answer", FINISHED)
         await queue.enqueue(
             session, document_id="doc_1", organization_id=principal.organization, generation=1
         )
@@ -374,14 +400,16 @@ async def does_something(database: Database, victim: Victim, case: Case) -> bool
         return something
 
 
-async def is_held(database: Database, attacker: Principal, victim: Victim, case: Case) -> bool:
+async def is_held(
+    transaction: AbstractAsyncContextManager[AnyTransaction], victim: Victim, case: Case
+) -> bool:
     """Whether the call gives nothing in the attacker's transaction: an error of the database, or an empty result."""
     try:
-        async with database.unit_of_work(attacker) as session:
+        async with transaction as session:
             return not await case(session, victim)
-    except (NoResultFound, UserNotFound):
+    except (NoResultFound, LookupError, UserNotFound):
         return True
-    except DBAPIError as error:
+    except (DBAPIError, asyncpg.PostgresError) as error:
         return "row-level security" in str(error)
 
 
@@ -397,7 +425,9 @@ async def test_the_database_alone_keeps_organizations_apart(database: Database) 
     for name, cases in CASES.items():
         for number, case in enumerate(cases):
             assert await does_something(database, victim, case), (name, number)
-            assert await is_held(database, attacker, victim, case), (name, number)
+            assert await is_held(database.unit_of_work(attacker), victim, case), (name, number)
+            if name in DIRECT:
+                assert await is_held(database.direct(attacker), victim, case), (name, number)
 
     async with database.unit_of_work(SYSTEM) as session:
         assert await snapshot(session) == before

@@ -5,10 +5,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from pgvector import HalfVector
 from sqlalchemy import text
 
 from app.core.retrieval import Condition, Hit, Operator, SearchFilter
-from app.db.repositories.base import Repository
+from app.db.repositories.base import TextRepository
 from app.db.repositories.search_statement import Form, retrieval
 
 _SMALL_SCOPE: Final = 500
@@ -37,7 +38,7 @@ class ScopeSizes:
         self._sizes[scope] = (time.monotonic() + _SIZE_SECONDS, size)
 
 
-class ChunkRepository(Repository):
+class ChunkRepository(TextRepository):
     async def search(
         self,
         *,
@@ -68,7 +69,7 @@ class ChunkRepository(Repository):
             statement,
             {
                 "question": question,
-                "embedding": list(embedding),
+                "embedding": HalfVector(list(embedding)),
                 "language": language,
                 "limit": limit,
                 "window": float(_WINDOW),

@@ -4,44 +4,24 @@
 """
 
 from collections.abc import Collection as Ids
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import delete, func, insert, select, text, tuple_, update
+from sqlalchemy import delete, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import IntegrityError
 
 from app.core import ids
 from app.core.access import Permission, Visibility
-from app.core.errors import UserNotFound
 from app.db.models import Collection, CollectionUser, Document
-from app.db.repositories.base import Repository, one_of
-
-_ADD_PERSONAL: Final = text("""
-INSERT INTO collections (id, organization_id, name, visibility, owner_id, created_by)
-VALUES (:id, :organization_id, :name, 'restricted', :user_id, :user_id)
-ON CONFLICT (organization_id, owner_id) WHERE owner_id IS NOT NULL DO NOTHING
-""")
+from app.db.repositories.base import Repository, known_users, one_of
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
     documents: int = 0
     chunks: int = 0
-
-
-@contextmanager
-def _known_users() -> Iterator[None]:
-    """Raise UserNotFound for a user who is not of the organization: a foreign key says so, the users stay unread."""
-    try:
-        yield
-    except IntegrityError as error:
-        if "_id_users" in str(error.orig):
-            raise UserNotFound from error
-        raise
 
 
 class CollectionRepository(Repository):
@@ -57,54 +37,6 @@ class CollectionRepository(Repository):
             query = query.with_for_update()
         result: Collection | None = await self.session.scalar(query)
         return result
-
-    async def keep(self, collection_id: str, *, within: Ids[str] | None) -> bool:
-        """Hold off the deletion of a collection until the transaction ends; False when there is none such."""
-        query = select(Collection.id).where(
-            Collection.organization_id == self.organization_id, Collection.id == collection_id
-        )
-        if within is not None:
-            query = query.where(one_of(Collection.id, within))
-        return await self.session.scalar(query.with_for_update(read=True, key_share=True)) is not None
-
-    async def missing(self, collection_ids: Ids[str]) -> set[str]:
-        """Those of the ids that are not collections of the organization."""
-        found = await self.session.scalars(
-            select(Collection.id).where(
-                Collection.organization_id == self.organization_id, Collection.id.in_(collection_ids)
-            )
-        )
-        return set(collection_ids) - set(found)
-
-    async def default_id(self) -> str:
-        """The collection that documents go to when none is named; every organization is made with one."""
-        return (
-            await self.session.scalars(
-                select(Collection.id).where(
-                    Collection.organization_id == self.organization_id, Collection.is_default
-                )
-            )
-        ).one()
-
-    async def personal_id(self, *, name: str) -> str:
-        """The calling user's own collection, made unless it is there; of several that make it at once, one does."""
-        mine = select(Collection.id).where(
-            Collection.organization_id == self.organization_id, Collection.owner_id == self.principal.id
-        )
-        found: str | None = await self.session.scalar(mine)
-        if found is not None:
-            return found
-        with _known_users():
-            await self.session.execute(
-                _ADD_PERSONAL,
-                {
-                    "id": ids.new(ids.Prefix.COLLECTION),
-                    "organization_id": self.organization_id,
-                    "name": name,
-                    "user_id": self.principal.id,
-                },
-            )
-        return (await self.session.scalars(mine)).one()
 
     async def newest(
         self, *, limit: int, after: tuple[datetime, str] | None, offset: int, within: Ids[str] | None
@@ -206,7 +138,7 @@ class AccessListRepository(Repository):
             for user_id, permission in sorted(permissions.items())
         ]
         statement = postgresql.insert(CollectionUser).values(rows)
-        with _known_users():
+        with known_users():
             await self.session.execute(
                 statement.on_conflict_do_update(
                     index_elements=["collection_id", "user_id"],

@@ -60,16 +60,6 @@ class DocumentRepository(Repository):
         result: Document | None = await self.session.scalar(query)
         return result
 
-    async def find_same_content(self, *, collection_id: str, sha256: str) -> Document | None:
-        result: Document | None = await self.session.scalar(
-            select(Document).where(
-                Document.organization_id == self.organization_id,
-                Document.collection_id == collection_id,
-                Document.sha256 == sha256,
-            )
-        )
-        return result
-
     async def newest(
         self,
         *,

@@ -1,66 +1,16 @@
 """Organizations, users and keys, before it is known who is asking: used by the system principal only."""
 
-from dataclasses import dataclass
-from datetime import datetime
-
-from sqlalchemy import exists, select, text, update
+from sqlalchemy import exists, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core import clock, ids
+from app.core import ids
 from app.core.principal import Role, Scope
 from app.db.models import ApiKey, Collection, Organization, User
-
-
-@dataclass(frozen=True, slots=True)
-class StoredKey:
-    """An API key that is neither revoked nor expired."""
-
-    id: str
-    organization_id: str
-    secret_hash: str
-    scopes: frozenset[Scope]
-    collection_ids: frozenset[str] | None
-    last_used_at: datetime | None
 
 
 class IdentityRepository:
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
-
-    async def find_live_key(self, public_part: str) -> StoredKey | None:
-        row = (
-            await self.session.execute(
-                select(
-                    ApiKey.id,
-                    ApiKey.organization_id,
-                    ApiKey.secret_hash,
-                    ApiKey.scopes,
-                    ApiKey.collection_ids,
-                    ApiKey.last_used_at,
-                ).where(
-                    ApiKey.public_part == public_part,
-                    ApiKey.revoked_at.is_(None),
-                    (ApiKey.expires_at.is_(None)) | (ApiKey.expires_at > clock.now()),
-                )
-            )
-        ).one_or_none()
-        if row is None:
-            return None
-        return StoredKey(
-            row.id,
-            row.organization_id,
-            row.secret_hash,
-            frozenset(map(Scope, row.scopes)),
-            None if row.collection_ids is None else frozenset(row.collection_ids),
-            row.last_used_at,
-        )
-
-    async def touch_key(self, key_id: str) -> None:
-        """Note that a key is used now. Of requests that do so at once one writes, and none waits for it."""
-        unlocked = select(ApiKey.id).where(ApiKey.id == key_id).with_for_update(skip_locked=True)
-        await self.session.execute(
-            update(ApiKey).where(ApiKey.id == unlocked.scalar_subquery()).values(last_used_at=clock.now())
-        )
 
     async def first_organization_id(self) -> str | None:
         """The oldest organization, which is the default one."""

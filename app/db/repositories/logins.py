@@ -1,6 +1,5 @@
 """Logins and the refresh tokens that descend from them. Used by the system principal only."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -8,8 +7,7 @@ from sqlalchemy import delete, exists, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core import clock, ids
-from app.core.principal import Role
-from app.db.models import Invitation, Login, Organization, PasswordReset, RefreshToken, User
+from app.db.models import Invitation, Login, PasswordReset, RefreshToken, User
 
 _KNOWN_ADDRESS: Final = text(
     "SELECT EXISTS (SELECT FROM logins l JOIN users u ON u.id = l.user_id"
@@ -17,40 +15,9 @@ _KNOWN_ADDRESS: Final = text(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedIn:
-    """An active user with a login that has not ended. `acts_in` is None when the organization named does not exist."""
-
-    user_id: str
-    organization_id: str
-    role: Role
-    has_totp: bool
-    acts_in: str | None
-
-
 class LoginRepository:
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
-
-    async def find_live(
-        self, *, login_id: str, user_id: str, organization_id: str, acts_in: str
-    ) -> LoggedIn | None:
-        """Who this is, if the login still stands: one statement, run on every request."""
-        there = select(Organization.id).where(Organization.id == acts_in).scalar_subquery()
-        row = (
-            await self.session.execute(
-                select(User.role, User.totp_enabled_at.is_not(None), there)
-                .join(Login, Login.user_id == User.id)
-                .where(
-                    Login.id == login_id,
-                    Login.ended_at.is_(None),
-                    User.id == user_id,
-                    User.organization_id == organization_id,
-                    User.is_active,
-                )
-            )
-        ).one_or_none()
-        return None if row is None else LoggedIn(user_id, organization_id, Role(row[0]), row[1], row[2])
 
     async def add(self, user: User, *, address: str) -> str:
         """A new login; returns its id."""

@@ -50,6 +50,17 @@ class VersionRepository(Repository):
         )
         return document
 
+    async def find_same(self, *, collection_id: str, sha256: str) -> Document | None:
+        """The document of a collection that has this content."""
+        document: Document | None = await self.session.scalar(
+            select(Document).where(
+                Document.organization_id == self.organization_id,
+                Document.collection_id == collection_id,
+                Document.sha256 == sha256,
+            )
+        )
+        return document
+
     async def find_by_origin(self, *, collection_id: str, origin: str) -> Document | None:
         document: Document | None = await self.session.scalar(
             select(Document).where(

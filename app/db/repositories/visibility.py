@@ -1,11 +1,12 @@
 """Which collections a caller reaches, and how far. `app.services.access` decides whom to ask this for."""
 
+from collections.abc import Collection as Ids
 from typing import Final
 
 from sqlalchemy import text
 
 from app.core.access import Level
-from app.db.repositories.base import Repository
+from app.db.repositories.base import TextRepository
 
 _OF_USER: Final = text("""
 SELECT c.id,
@@ -22,7 +23,7 @@ SELECT id FROM collections WHERE organization_id = :organization_id AND id = ANY
 """)
 
 
-class VisibilityRepository(Repository):
+class VisibilityRepository(TextRepository):
     async def of_user(self) -> dict[str, Level]:
         """The collections that the calling user reaches, each with the highest level."""
         rows = await self.session.execute(
@@ -30,9 +31,13 @@ class VisibilityRepository(Repository):
         )
         return {row.id: Level(row.level) for row in rows}
 
-    async def existing(self, collection_ids: frozenset[str]) -> dict[str, Level]:
+    async def missing(self, collection_ids: Ids[str]) -> set[str]:
+        """Those of the ids that are not collections of the organization."""
+        return set(collection_ids) - (await self.existing(collection_ids)).keys()
+
+    async def existing(self, collection_ids: Ids[str]) -> dict[str, Level]:
         """Those of the ids that are collections of the organization, all of them writable."""
-        rows = await self.session.scalars(
+        rows = await self.session.execute(
             _EXISTING, {"organization_id": self.organization_id, "ids": sorted(collection_ids)}
         )
-        return dict.fromkeys(rows, Level.WRITE)
+        return dict.fromkeys((row.id for row in rows), Level.WRITE)

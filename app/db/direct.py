@@ -1,0 +1,183 @@
+"""Transactions without SQLAlchemy, for the statements that run with every request.
+
+Through SQLAlchemy's asyncio session a transaction of one statement costs 0.6 ms of this process, straight on asyncpg
+0.1 ms (docs/decisions/0017-two-ways-into-the-database.md). The statements are the same `text(...)` with named
+parameters, so a repository of such statements runs on either.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import asyncpg
+from pgvector.asyncpg import register_vector
+from sqlalchemy import TextClause
+
+_PARAMETER: Final = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)")
+_MOST_STATEMENTS: Final = 4_096
+_CLOSING_SECONDS: Final = 5.0
+_PLANNED_FOR_ALL: Final = (
+    "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;"
+    " SET LOCAL max_parallel_workers_per_gather = 0;"
+)
+
+
+class Row(asyncpg.Record):  # type: ignore[misc]  # asyncpg has no types
+    """A row whose columns are attributes, as SQLAlchemy's are."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class Rows:
+    """What a statement returned."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def all(self) -> Sequence[Row]:
+        return self._rows
+
+    def one(self) -> Row:
+        """Raises LookupError unless there is exactly one row."""
+        row = self.one_or_none()
+        if row is None:
+            raise LookupError("one row was expected, none was found")
+        return row
+
+    def one_or_none(self) -> Row | None:
+        """Raises LookupError for more than one row."""
+        if len(self._rows) > 1:
+            raise LookupError("one row was expected, several were found")
+        return self._rows[0] if self._rows else None
+
+
+class DirectTransaction:
+    """An open transaction; made by `Database.direct`, committed and rolled back there."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def execute(self, statement: TextClause, values: Mapping[str, Any]) -> Rows:
+        sql, names = _numbered(statement)
+        return Rows(await self._connection.fetch(sql, *[values[name] for name in names]))
+
+    async def scalar(self, statement: TextClause, values: Mapping[str, Any]) -> Any:
+        """The first column of the first row; None when there is none."""
+        sql, names = _numbered(statement)
+        return await self._connection.fetchval(sql, *[values[name] for name in names])
+
+
+@lru_cache(maxsize=_MOST_STATEMENTS)
+def _numbered(statement: TextClause) -> tuple[str, tuple[str, ...]]:
+    """The statement with `$1…` for its `:name` parameters, and the names in that order."""
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in names:
+            names.append(name)
+        return f"${names.index(name) + 1}"
+
+    return _PARAMETER.sub(number, statement.text).replace("\\:", ":"), tuple(names)
+
+
+class DirectPool:
+    """Connections for direct transactions, opened when they are first needed."""
+
+    def __init__(
+        self, dsn: str, *, size: int, connect_timeout_seconds: float, settings: Mapping[str, str]
+    ) -> None:
+        self._dsn = dsn
+        self._size = size
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self._settings = dict(settings)
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+
+    async def begin(self, opening: str, *, timeout_seconds: float) -> asyncpg.Connection:
+        """A connection on which `opening` has run. One that broke while idle is replaced, as are all of its age.
+
+        Raises TimeoutError when all stay in use for so long.
+        """
+        pool = self._pool or await self._open()
+        for last_try in (False, True):
+            async with asyncio.timeout(timeout_seconds):
+                connection = await pool.acquire()
+            try:
+                await connection.execute(opening)
+                return connection
+            except BaseException as error:
+                lost = connection.is_closed()
+                await self.release(connection)
+                if last_try or not lost or not isinstance(error, Exception):
+                    raise
+                await pool.expire_connections()
+        raise AssertionError("the second try returns or raises")
+
+    async def release(self, connection: asyncpg.Connection) -> None:
+        """Give a connection back; a transaction that is still open on it is rolled back, also when cancelled here."""
+        if self._pool is None:
+            return
+        if connection.is_closed() or not connection.is_in_transaction():
+            await self._pool.release(connection)
+        else:
+            await asyncio.shield(_roll_back(self._pool, connection))
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+    async def _open(self) -> asyncpg.Pool:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=0,
+                    max_size=self._size,
+                    max_queries=10**9,
+                    timeout=self._connect_timeout_seconds,
+                    server_settings=self._settings,
+                    record_class=Row,
+                    init=register_vector,
+                    # Whatever a transaction sets it sets for itself alone, so there is nothing to reset but it.
+                    reset=_nothing_to_reset,
+                )
+            return self._pool
+
+
+async def _roll_back(pool: asyncpg.Pool, connection: asyncpg.Connection) -> None:
+    try:
+        await connection.execute("ROLLBACK")
+    finally:
+        await pool.release(connection)
+
+
+async def _nothing_to_reset(_: asyncpg.Connection) -> None:
+    return None
+
+
+def opening(*, role: str, organization_id: str, planned_for_all: bool, flushed_later: bool) -> str:
+    """One message to the server that begins a transaction as this role and organization."""
+    organization = organization_id.replace("'", "''")
+    plans = _PLANNED_FOR_ALL if planned_for_all else ""
+    flush = "SET LOCAL synchronous_commit = off;" if flushed_later else ""
+    return f"BEGIN; SET LOCAL ROLE {role}; SET LOCAL ibid.organization_id = '{organization}'; {plans}{flush}"

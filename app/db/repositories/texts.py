@@ -1,0 +1,101 @@
+"""Texts made searchable in one statement: document, page and chunks together."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pgvector import HalfVector
+from sqlalchemy import text
+
+from app.core import ids
+from app.db.repositories.base import TextRepository
+from app.db.repositories.documents import NewChunk
+
+_SAME: Final = text("""
+SELECT id, title, chunk_count FROM documents
+ WHERE organization_id = :organization_id AND collection_id = :collection_id AND sha256 = :sha256
+""")
+
+_ADD: Final = text("""
+WITH stored AS (
+  INSERT INTO documents (id, organization_id, collection_id, title, source, content_type, size_bytes, sha256, status,
+                         metadata_json, tags, created_by, page_count, chunk_count)
+  VALUES (:id, :organization_id, :collection_id, :title, :source, :content_type, :size_bytes, :sha256, 'completed',
+          CAST(CAST(:metadata AS text) AS jsonb), CAST(:tags AS text[]), :created_by, 1, :chunk_count)
+  ON CONFLICT DO NOTHING
+  RETURNING *
+), paged AS (
+  INSERT INTO pages (document_id, number, organization_id, text)
+  SELECT id, 1, organization_id, CAST(:text AS text) FROM stored
+), chunked AS (
+  INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, tags,
+                      metadata, language, embedding, embedding_model)
+  SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, 1, c.char_start, c.char_end, c.text, d.tags,
+         d.metadata_json, CAST(CAST(:language AS text) AS regconfig), c.embedding, :embedding_model
+    FROM stored d,
+         unnest(CAST(:chunk_ids AS text[]), CAST(:ordinals AS int[]), CAST(:starts AS int[]), CAST(:ends AS int[]),
+                CAST(:texts AS text[]), CAST(:embeddings AS halfvec[]))
+           AS c (id, ordinal, char_start, char_end, text, embedding)
+)
+SELECT id FROM stored
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredText:
+    """A document that holds a text."""
+
+    id: str
+    title: str
+    chunk_count: int
+
+
+class TextsRepository(TextRepository):
+    async def find_same(self, *, collection_id: str, sha256: str) -> StoredText | None:
+        """The document of a collection that has this content."""
+        row = (
+            await self.session.execute(
+                _SAME,
+                {
+                    "organization_id": self.organization_id,
+                    "collection_id": collection_id,
+                    "sha256": sha256,
+                },
+            )
+        ).one_or_none()
+        return None if row is None else StoredText(*row)
+
+    async def add(
+        self,
+        values: Mapping[str, Any],
+        page: str,
+        chunks: Sequence[NewChunk],
+        *,
+        language: str,
+        embedding_model: str,
+    ) -> StoredText | None:
+        """A new document of one page, `completed`; None when another one has this content meanwhile."""
+        document_id = ids.new(ids.Prefix.DOCUMENT)
+        row = (
+            await self.session.execute(
+                _ADD,
+                {
+                    **values,
+                    "id": document_id,
+                    "organization_id": self.organization_id,
+                    "created_by": self.principal.id,
+                    "metadata": json.dumps(values["metadata_"]),
+                    "text": page,
+                    "language": language,
+                    "embedding_model": embedding_model,
+                    "chunk_ids": [ids.new(ids.Prefix.CHUNK) for _ in chunks],
+                    "ordinals": [chunk.ordinal for chunk in chunks],
+                    "starts": [chunk.start for chunk in chunks],
+                    "ends": [chunk.end for chunk in chunks],
+                    "texts": [chunk.text for chunk in chunks],
+                    "embeddings": [HalfVector(chunk.embedding) for chunk in chunks],
+                },
+            )
+        ).one_or_none()
+        return None if row is None else StoredText(document_id, values["title"], len(chunks))

@@ -1,0 +1,119 @@
+"""The turns of a conversation: opened with the question, finished with what became of the answer."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from app.core.errors import SessionBusy
+from app.db.repositories.base import TextRepository
+
+_OPEN_TURN: Final = text("""
+WITH opened AS (
+  INSERT INTO sessions (organization_id, id, owner_id, title) VALUES (:organization_id, :session_id, :owner_id, :title)
+  ON CONFLICT (organization_id, id) DO UPDATE SET updated_at = now()
+  RETURNING owner_id
+), added AS (
+  INSERT INTO messages (id, organization_id, session_id, role, content, status, model)
+  SELECT turn.id, :organization_id, :session_id, turn.role, turn.content, turn.status, turn.model
+    FROM opened,
+         (VALUES (1, CAST(:question_id AS text), 'user', CAST(:question AS text), 'complete', NULL),
+                 (2, :answer_id, 'assistant', '', 'streaming', CAST(:model AS text)))
+           AS turn (n, id, role, content, status, model)
+   WHERE opened.owner_id = :owner_id
+   ORDER BY turn.n
+)
+SELECT opened.owner_id,
+       ARRAY(SELECT ROW(earlier.role, earlier.content)
+               FROM (SELECT role, content, position FROM messages
+                      WHERE organization_id = :organization_id AND session_id = :session_id AND status = 'complete'
+                        AND content <> ''
+                      ORDER BY position DESC LIMIT :history) AS earlier
+              ORDER BY earlier.position) AS history
+  FROM opened
+""")
+"""One statement: the turn is stored only in a session of the caller's, and the history is the one before it."""
+
+_INTERRUPT_DEAD_ANSWER: Final = text("""
+UPDATE messages SET status = 'interrupted', finish_reason = 'interrupted', updated_at = now()
+ WHERE organization_id = :organization_id AND session_id = :session_id AND status = 'streaming' AND updated_at < :before
+""")
+
+_FINISH_ANSWER: Final = text("""
+UPDATE messages SET content = :content, status = :status, sources = CAST(:sources AS jsonb),
+       usage = CAST(:usage AS jsonb), model = :model, refused = :refused, finish_reason = :finish_reason,
+       latency_ms = :latency_ms, updated_at = now()
+ WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTurn:
+    """One earlier message."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewTurn:
+    """A question and the answer that is about to be streamed."""
+
+    session_id: str
+    title: str
+    question_id: str
+    question: str
+    answer_id: str
+    model: str
+
+
+class TurnRepository(TextRepository):
+    async def open_turn(self, turn: NewTurn, *, history: int) -> list[StoredTurn] | None:
+        """Store the turn, in a new session or in one of the caller's; returns its last messages before, oldest first.
+
+        None when the session is somebody else's. Raises SessionBusy while another turn of it is being answered.
+        """
+        try:
+            row = (
+                await self.session.execute(
+                    _OPEN_TURN,
+                    {
+                        "organization_id": self.organization_id,
+                        "owner_id": self.principal.id,
+                        "history": history,
+                        **asdict(turn),
+                    },
+                )
+            ).one()
+        except (IntegrityError, asyncpg.IntegrityConstraintViolationError) as error:
+            if "uq_messages_streaming" in str(error):
+                raise SessionBusy(retry_after_seconds=1) from error
+            raise
+        if row.owner_id != self.principal.id:
+            return None
+        return [StoredTurn(*message) for message in row.history]
+
+    async def interrupt_dead_answer(self, session_id: str, *, before: datetime) -> None:
+        """Let go of a session whose answer was left streaming, by a process that must have died since."""
+        await self.session.execute(
+            _INTERRUPT_DEAD_ANSWER,
+            {"organization_id": self.organization_id, "session_id": session_id, "before": before},
+        )
+
+    async def finish_answer(self, answer_id: str, values: Mapping[str, Any]) -> None:
+        """Write what became of an answer, unless it was finished already (or its session deleted)."""
+        await self.session.execute(
+            _FINISH_ANSWER,
+            {
+                "organization_id": self.organization_id,
+                "answer_id": answer_id,
+                **values,
+                "sources": json.dumps(values["sources"]),
+                "usage": json.dumps(values["usage"]),
+            },
+        )
