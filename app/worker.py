@@ -168,6 +168,8 @@ class Worker:
             counters.add("ingestion_chunks", chunks)
             return "completed"
         except Superseded:
+            with contextlib.suppress(AppError):  # without a database it is found out again
+                await processing.forget(self._runtime, claim)
             return "superseded"
         except (ParseFailed, AppError) as error:
             if isinstance(error, AppError) and error.category is Category.UNAVAILABLE:

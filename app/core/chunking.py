@@ -13,6 +13,15 @@ class Splitter(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkingSettings:
+    """What a collection sets for itself; None leaves it to the service."""
+
+    size_tokens: int | None = None
+    overlap_tokens: int | None = None
+    splitter: Splitter = Splitter.SENTENCES
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkingPlan:
     """The settings that one document is cut by; sizes in tokens."""
 

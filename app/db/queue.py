@@ -105,7 +105,7 @@ WITH RECURSIVE waiting (organization_id) AS (
   UPDATE documents d
      SET status = 'processing', stage = NULL, progress = 0, attempts = claimed.attempts, error = NULL,
          revision = revision + 1
-    FROM claimed WHERE d.id = claimed.document_id
+    FROM claimed WHERE d.id = claimed.document_id AND d.generation = claimed.generation
   RETURNING pg_notify(:channel, d.id)
 ), turn AS (
   INSERT INTO job_turns (organization_id, served_at) SELECT organization_id, clock_timestamp() FROM claimed

@@ -2,14 +2,13 @@
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.chunking import ChunkingPlan, Splitter
-from app.db.models import Collection
+from app.core.chunking import ChunkingPlan, ChunkingSettings
 from app.db.repositories.documents import NewChunk
 from app.rag import splitting
 from app.rag.chunking import Chunk, Page
@@ -26,16 +25,16 @@ _HELD_BYTES: Final = 64_000_000
 _STORED_AT_ONCE: Final = 1_000
 
 Vectors = NDArray[np.float16]
+Vector = NDArray[np.float16]
 
 
-def plan_of(runtime: Runtime, collection: Collection) -> ChunkingPlan:
+def plan_of(runtime: Runtime, own: ChunkingSettings) -> ChunkingPlan:
     """The collection's own settings where it has any, and never more than the embedding model reads."""
-    size = collection.chunk_size_tokens or runtime.settings.chunk_size_tokens
-    size = min(size, runtime.embeddings.max_tokens)
-    overlap = collection.chunk_overlap_tokens
+    size = min(own.size_tokens or runtime.settings.chunk_size_tokens, runtime.embeddings.max_tokens)
+    overlap = own.overlap_tokens
     if overlap is None:
         overlap = runtime.settings.chunk_overlap_tokens
-    return ChunkingPlan(size, min(overlap, size // 2), Splitter(collection.splitter))
+    return ChunkingPlan(size, min(overlap, size // 2), own.splitter)
 
 
 async def cut(
@@ -66,24 +65,25 @@ async def store(
     chunks: Sequence[Chunk], vectors: Vectors, add: Callable[[Sequence[NewChunk]], Awaitable[None]]
 ) -> None:
     """Hand the chunks to `add`, a bounded number at a time."""
-    for batch in _batches(chunks, vectors):
-        await add(batch)
-
-
-def _batches(chunks: Sequence[Chunk], vectors: Vectors) -> Iterator[list[NewChunk]]:
     for start in range(0, len(chunks), _STORED_AT_ONCE):
-        rows: Any = zip(chunks[start : start + _STORED_AT_ONCE], vectors[start:], strict=False)
-        yield [
-            NewChunk(
-                ordinal=chunk.ordinal,
-                page=chunk.page,
-                start=chunk.start,
-                end=chunk.end,
-                text=chunk.text,
-                embedding=vector,
-            )
-            for chunk, vector in rows
-        ]
+        end = start + _STORED_AT_ONCE
+        await add(to_store(chunks[start:end], vectors[start:end]))
+
+
+def to_store(chunks: Sequence[Chunk], vectors: Vectors) -> list[NewChunk]:
+    """Chunks and their vectors, as repositories take them."""
+    rows: Iterable[tuple[Chunk, Vector]] = zip(chunks, vectors, strict=True)
+    return [
+        NewChunk(
+            ordinal=chunk.ordinal,
+            page=chunk.page,
+            start=chunk.start,
+            end=chunk.end,
+            text=chunk.text,
+            embedding=vector,
+        )
+        for chunk, vector in rows
+    ]
 
 
 def _room_for(count: int, dimension: int) -> Vectors:

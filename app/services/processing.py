@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from app.core.errors import AppError, Category, Superseded
+from app.core.errors import AppError, Category, OriginalsUnavailable, Superseded
 from app.core.principal import ALL_SCOPES, Principal, PrincipalKind, Role
 from app.db import queue
 from app.db.models import Document, DocumentStatus, Stage
@@ -68,7 +68,7 @@ async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
         collection = await CollectionRepository(session, principal).find(document.collection_id)
         if collection is None:
             raise Superseded
-        plan = chunks.plan_of(runtime, collection)
+        plan = chunks.plan_of(runtime, collection.chunking)
     report(Stage.PARSING, 0.0)
     async with reading.read(
         runtime, principal, document, done=lambda share: report(Stage.PARSING, 0.2 * share)
@@ -103,7 +103,7 @@ async def _complete(
         if read.fetched is not None and not await OutboxRepository(session, principal).keep(
             read.fetched.storage_key
         ):
-            raise Superseded
+            raise OriginalsUnavailable("Storing the file took too long; it is fetched again.")
         await versions.clear(document.id, pages=not read.kept)
         if not read.kept:
             await versions.add_pages(document.id, read.pages)
@@ -183,6 +183,13 @@ async def settle_failure(runtime: Runtime, claim: Claim, failure: Failure) -> bo
             raise Superseded
         await versions.settle(claim.document_id, {"status": status, "error": failure.as_json()})
     return not again
+
+
+async def forget(runtime: Runtime, claim: Claim) -> None:
+    """End a claim whose work is not wanted any more; nothing where it is lost already."""
+    principal = principal_of(claim.organization_id)
+    async with runtime.database.unit_of_work(principal) as session:
+        await queue.finish(session, claim)
 
 
 async def give_back(runtime: Runtime, claim: Claim) -> None:

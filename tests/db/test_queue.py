@@ -11,8 +11,8 @@ from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Rol
 from app.db import queue
 from app.db.engine import Database
 from app.db.queue import Claim
-from app.db.repositories.collections import CollectionRepository
 from app.db.repositories.identity import IdentityRepository
+from app.db.repositories.places import PlaceRepository
 from app.db.repositories.versions import VersionRepository
 from tests.fixtures.postgres import open_database
 
@@ -31,7 +31,7 @@ async def enqueue(database: Database, principal: Principal, *, seconds_behind: f
     async with database.unit_of_work(principal) as session:
         values = {
             "id": document_id,
-            "collection_id": await CollectionRepository(session, principal).default_id(),
+            "collection_id": await PlaceRepository(session, principal).default_id(),
             "title": "T",
             "content_type": "text/plain",
             "size_bytes": 1,

@@ -132,6 +132,7 @@ def add_text(session: AnyTransaction, v: Victim) -> Awaitable[object]:
             "sha256": "text",
             "tags": [],
             "metadata_": {},
+            "origin": None,
             "chunk_count": 1,
         },
         "canary",
@@ -142,8 +143,9 @@ def add_text(session: AnyTransaction, v: Victim) -> Awaitable[object]:
 
 
 CASES: dict[str, list[Case]] = {
-    "TextsRepository.find_same": [
-        lambda s, v: TextsRepository(s, v.principal).find_same(collection_id=v.collection_id, sha256="0")
+    "TextsRepository.look_up": [
+        lambda s, v: TextsRepository(s, v.principal).look_up(collection_id=v.collection_id, sha256="0"),
+        lambda s, v: TextsRepository(s, v.principal).look_up(collection_id=v.collection_id, sha256="none"),
     ],
     "TextsRepository.add": [add_text],
     "VisibilityRepository.missing": [found_of],

@@ -8,9 +8,11 @@ from fastapi.responses import JSONResponse
 from app.api.deps import IdempotencyKey, IngestPrincipal, RuntimeDep
 from app.api.schemas.documents import IngestRequest, IngestResponse
 from app.core.principal import Principal
+from app.db.models import Document
+from app.db.repositories.texts import StoredText
 from app.services import idempotency, ingestion, uploads
 from app.services.runtime import Runtime
-from app.services.uploads import Accepted, Wish
+from app.services.uploads import Wish
 
 router = APIRouter(tags=["documents"])
 
@@ -63,7 +65,7 @@ async def _ingest(body: IngestRequest, runtime: Runtime, principal: Principal) -
                 document_id=body.document_id,
             ),
         )
-        return _answer(Accepted(ingested.document, ingested.duplicate))
+        return _answer(ingested.document, duplicate=ingested.duplicate)
     wish = Wish(
         title=body.title,
         source=body.source,
@@ -72,16 +74,16 @@ async def _ingest(body: IngestRequest, runtime: Runtime, principal: Principal) -
         collection_id=body.collection_id,
         document_id=body.document_id,
     )
-    return _answer(await uploads.accept_text(runtime, principal, body.text, wish))
+    accepted = await uploads.accept_text(runtime, principal, body.text, wish)
+    return _answer(accepted.document, duplicate=accepted.duplicate)
 
 
-def _answer(accepted: Accepted) -> IngestResponse:
-    document = accepted.document
+def _answer(document: Document | StoredText, *, duplicate: bool) -> IngestResponse:
     return IngestResponse.model_validate(
         {
             "document_id": document.id,
             "status": "indexed" if document.status == "completed" else document.status,
-            "duplicate": accepted.duplicate,
+            "duplicate": duplicate,
             "chunks": document.chunk_count,
         }
     )

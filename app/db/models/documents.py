@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REGCONFIG, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.access import Visibility
-from app.core.chunking import Splitter
+from app.core.chunking import ChunkingSettings, Splitter
 from app.db.models.base import Base, CreatedAt, Id, UpdatedAt
 
 
@@ -61,6 +61,10 @@ class Collection(Base):
     splitter: Mapped[str] = mapped_column(server_default=Splitter.SENTENCES)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
+
+    @property
+    def chunking(self) -> ChunkingSettings:
+        return ChunkingSettings(self.chunk_size_tokens, self.chunk_overlap_tokens, Splitter(self.splitter))
 
     __table_args__ = (
         ForeignKeyConstraint(
