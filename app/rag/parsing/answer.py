@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -24,18 +25,20 @@ _METADATA_CHARACTERS: Final = 2_000
 _WARNINGS: Final = 50
 
 
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One file to read and what may be used for it."""
+    """One file to read and what may be used for it; `content` where the file is a part of another one."""
 
-    def __init__(
-        self, *, path: Path, filename: str, kind: Kind, content_type: str, limits: ParseLimits, engine: str
-    ) -> None:
-        self.path = path
-        self.filename = filename
-        self.kind = kind
-        self.content_type = content_type
-        self.limits = limits
-        self.engine = engine
+    path: Path
+    filename: str
+    kind: Kind
+    content_type: str
+    limits: ParseLimits
+    engine: str = ""
+    content: bytes | None = None
+
+    def read(self) -> bytes:
+        return self.path.read_bytes() if self.content is None else self.content
 
 
 class Answer:
@@ -114,6 +117,10 @@ class Answer:
     def has_warned(self, code: str) -> bool:
         return code in self._warnings
 
+    def attached(self, name: str) -> "Answer":
+        """For what is attached to the document: its pages follow, labelled with its name."""
+        return _Attachment(self, name)
+
     def progress(self, done: int, of: int) -> None:
         self._write({"progress": done / max(of, 1)}, flush=True)
 
@@ -153,6 +160,35 @@ class Answer:
         self._pipe.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
         if flush:
             self._pipe.flush()
+
+
+class _Attachment(Answer):
+    """The pages and warnings of an attachment go into the whole; its title and metadata are its own."""
+
+    def __init__(self, whole: Answer, name: str) -> None:
+        super().__init__(whole._pipe, whole._limits)
+        self._whole = whole
+        self._name = name
+
+    def page(
+        self,
+        text: str,
+        *,
+        boxes: PageBoxes | None = None,
+        headings: Sequence[Heading] = (),
+        label: str | None = None,
+    ) -> None:
+        self._whole.page(text, headings=headings, label=f"{self._name}: {label}" if label else self._name)
+
+    def warn(self, code: str, message: str, *, page: int | None = None) -> None:
+        super().warn(code, message)
+        self._whole.warn(code, message)
+
+    def progress(self, done: int, of: int) -> None:
+        """The whole has its own."""
+
+    def needs_longer(self) -> None:
+        self._whole.needs_longer()
 
 
 def read_page(number: int, line: dict[str, Any]) -> ParsedPage:

@@ -43,6 +43,10 @@ def _join_signs(row: Sequence[str]) -> list[str]:
     return cells
 
 
+class Cell(list[str]):
+    """The pieces of the text of a table's cell."""
+
+
 class Flow:
     """A text that grows. Space between words collapses to a blank, as in print; the ranges of headings are kept."""
 
@@ -59,7 +63,7 @@ class Flow:
         """Where it starts, its level, and how many pieces there were before it."""
         self._layouts: list[bool] = []
         """Of each open table, whether it only arranges what is in it."""
-        self._rows: list[list[list[str]]] | None = None
+        self._rows: list[list[Cell]] | None = None
         """The pieces of the cells of the outermost open table of data."""
 
     def words(self, text: str, *, preformatted: bool = False) -> None:
@@ -136,17 +140,23 @@ class Flow:
         else:
             self.words(" ")
 
-    def cell(self, *, times: int = 1) -> None:
-        """What follows, up to the next cell, is a cell; `times` how often it stands in the row."""
+    def cell(self, *, times: int = 1, same: Cell | None = None) -> Cell | None:
+        """What follows, up to the next cell, is a cell; `times` how often it stands in the row.
+
+        Gives what stands for the cell in the table, or None where it is no cell of its own. That of a merged cell is the `same`
+        in the rows below.
+        """
         if self._rows is None:
             self.paragraph()
-        elif self._is_outermost():
-            if not self._rows:
-                self._rows.append([])
-            cell: list[str] = []
-            self._rows[-1].extend(cell for _ in range(times))
-        else:
+            return None
+        if not self._is_outermost():
             self.words(" ")
+            return None
+        if not self._rows:
+            self._rows.append([])
+        cell = Cell() if same is None else same
+        self._rows[-1].extend(cell for _ in range(times))
+        return cell
 
     def end_table(self) -> None:
         if not self._layouts:

@@ -51,7 +51,7 @@ _LEAST_MAIN_SHARE: Final = 0.2
 
 
 def parse(job: Job, answer: Answer) -> None:
-    content = job.path.read_bytes()
+    content = job.read()
     try:
         text, encoding = _decode(content, job.content_type, answer)
     except EncodingUnknown:

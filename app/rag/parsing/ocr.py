@@ -37,7 +37,7 @@ def parse(job: Job, answer: Answer) -> None:
     answer.needs_longer()
     confinement.use_all_cpu_seconds()
     found = False
-    for text in _recognise(job.path.read_bytes(), job.limits, dots_per_inch=_POINTS_PER_INCH):
+    for text in _recognise(job.read(), job.limits, dots_per_inch=_POINTS_PER_INCH):
         found = found or bool(text.text)
         answer.page(text.text, boxes=PageBoxes(text.width, text.height, text.lines))
     if not found:

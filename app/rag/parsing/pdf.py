@@ -3,6 +3,7 @@
 pdfium reads ten times as fast as pypdf and knows the boxes; pypdf reads some files that pdfium refuses, or that kill it.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -35,7 +36,7 @@ def parse(job: Job, answer: Answer) -> None:
     answer.page_kind = "page"
     if job.engine != "pypdf":
         try:
-            document = pdfium.PdfDocument(job.path)
+            document = pdfium.PdfDocument(job.path if job.content is None else job.content)
         except pdfium.PdfiumError as error:
             if error.err_code == raw.FPDF_ERR_PASSWORD:
                 raise ParseFailed(FailureCode.ENCRYPTED) from None
@@ -154,7 +155,7 @@ def _read_with_pypdf(job: Job, answer: Answer) -> None:
     from pypdf.errors import PyPdfError
 
     try:
-        reader = PdfReader(job.path, strict=False)
+        reader = PdfReader(job.path if job.content is None else io.BytesIO(job.content), strict=False)
         if reader.is_encrypted and not reader.decrypt(""):
             raise ParseFailed(FailureCode.ENCRYPTED)
         count = len(reader.pages)

@@ -4,12 +4,12 @@ import ctypes
 import re
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 from pypdfium2 import raw
 
 from app.rag.parsing.model import Box
+from app.rag.parsing.pdf_layout import Sides, reading_order, usual_pitch
 
 _SPLIT: Final = re.compile("\r\n|[\r\n\u2028\u2029]|(\x02|\ufffe)")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -17,7 +17,9 @@ _SOFT: Final = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _WORD: Final = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _LAST_LETTERS: Final = re.compile(r"[^\W\d_]+$")
 _FIRST_LETTERS: Final = re.compile(r"[^\W\d_]+")
-_LIGATURE: Final = re.compile("[\u0622\u0623\u0625\u0627]\u0644")
+_RIGHT_TO_LEFT: Final = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]+")
+_LATIN_AND_ARABIC: Final = re.compile("(?<=[A-Za-z0-9])(?=[\u0620-\u064a])|(?<=[\u0620-\u064a])(?=[A-Za-z])")
+_LATE_MARK: Final = re.compile("(?<=[\u0620-\u064a]) ([\u064b-\u0652])([\u0620-\u064a])")
 _PARAGRAPH_PITCH: Final = 1.4
 """Of the usual distance between lines: one that is larger begins a paragraph."""
 
@@ -57,20 +59,22 @@ class Line:
     """A line of a page: its text, its first character's number, its box, and how it is joined to the next one."""
 
     text: str
-    box: tuple[float, float, float, float] | None
+    box: Sides | None
     cut: bool
 
 
 def read_page(page: Any, words: Words) -> PageText:
     """The text of one page of pdfium. Raises PdfiumError."""
-    width, height = page.get_size()
     with closing(page.get_textpage()) as textpage:
         characters = _characters(textpage.raw)
-        if any("\u0600" <= character <= "\u06ff" for character in characters):
-            characters = _mend_ligatures(textpage.raw, characters)
+        right_to_left = _RIGHT_TO_LEFT.search(characters) is not None
+        if right_to_left:
+            characters = _mend_right_to_left(textpage.raw, characters)
         lines, hidden = _lines(page, textpage.raw, characters)
     words.add(characters)
-    return _put_together(lines, words, size=(width, height), hidden=hidden)
+    mirrored = right_to_left and len(_RIGHT_TO_LEFT.findall(characters)) * 2 > len(characters.split())
+    order = reading_order([line.box for line in lines], [line.cut for line in lines], right_to_left=mirrored)
+    return _put_together([lines[number] for number in order], words, size=page.get_size(), hidden=hidden)
 
 
 def _characters(textpage: Any) -> str:
@@ -88,13 +92,24 @@ def _characters(textpage: Any) -> str:
     return "".join(chr(code) if 0 < code < 0x110000 else "\x01" for code in codes)
 
 
-def _mend_ligatures(textpage: Any, characters: str) -> str:
-    """Lam-alef is one sign on the page and two letters in the text, which pdfium turns around with the line."""
-    found = list(characters)
-    for match in _LIGATURE.finditer(characters):
-        first, second = _character_box(textpage, match.start()), _character_box(textpage, match.start() + 1)
-        if first == second:
-            found[match.start()], found[match.start() + 1] = found[match.start() + 1], found[match.start()]
+def _mend_right_to_left(textpage: Any, characters: str) -> str:
+    """Several letters that are one sign on the page (a ligature, a word with its own text) are turned around by pdfium with the
+    line; signs whose meaning is not in the file are noise.
+    """
+    found = [
+        " " if ord(character) > 0x7F and raw.FPDFText_HasUnicodeMapError(textpage, index) == 1 else character
+        for index, character in enumerate(characters)
+    ]
+    for match in _RIGHT_TO_LEFT.finditer(characters):
+        start = match.start()
+        boxes = [_character_box(textpage, index) for index in range(start, match.end())]
+        at = 0
+        while at < len(boxes):
+            end = at + 1
+            while end < len(boxes) and boxes[end] == boxes[at]:
+                end += 1
+            found[start + at : start + end] = reversed(found[start + at : start + end])
+            at = end
     return "".join(found)
 
 
@@ -105,7 +120,7 @@ def _character_box(textpage: Any, index: int) -> tuple[float, ...]:
 
 
 def _lines(page: Any, textpage: Any, characters: str) -> tuple[list[Line], bool]:
-    left, _, _, top = page.get_bbox()
+    paper = (*page.get_bbox(), page.get_rotation())
     lines: list[Line] = []
     hidden = False
     start = 0
@@ -114,7 +129,7 @@ def _lines(page: Any, textpage: Any, characters: str) -> tuple[list[Line], bool]
         stripped = text.strip()
         if stripped:
             first = start + text.index(stripped[0])
-            box = _box(textpage, first, len(stripped), left=left, top=top)
+            box = _box(textpage, first, len(stripped), paper)
             lines.append(Line(stripped if not cut else text.lstrip(), box, cut))
             hidden = hidden or _is_hidden(textpage, first)
         start = following
@@ -128,17 +143,29 @@ def _ends(characters: str) -> list[tuple[int, int, bool]]:
 
 
 def _box(
-    textpage: Any, start: int, count: int, *, left: float, top: float
-) -> tuple[float, float, float, float] | None:
-    found: list[tuple[float, float, float, float]] = []
+    textpage: Any, start: int, count: int, paper: tuple[float, float, float, float, int]
+) -> Sides | None:
+    found: list[tuple[float, float]] = []
     for index in range(raw.FPDFText_CountRects(textpage, start, count)):
         x0, y0, x1, y1 = (ctypes.c_double() for _ in range(4))
         raw.FPDFText_GetRect(textpage, index, *map(ctypes.byref, (x0, y0, x1, y1)))
-        found.append((x0.value - left, top - y0.value, x1.value - left, top - y1.value))
+        found += [_on_paper(x0.value, y0.value, paper), _on_paper(x1.value, y1.value, paper)]
     if not found:
         return None
-    x0s, y0s, x1s, y1s = zip(*found, strict=True)
-    return min(x0s), min(y0s), max(x1s), max(y1s)
+    xs, ys = zip(*found, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _on_paper(x: float, y: float, paper: tuple[float, float, float, float, int]) -> tuple[float, float]:
+    """A point of the file as seen on the page, which may be turned: from its top left, downwards."""
+    left, bottom, right, top, rotation = paper
+    if rotation == 90:
+        return y - bottom, x - left
+    if rotation == 180:
+        return right - x, y - bottom
+    if rotation == 270:
+        return top - y, right - x
+    return x - left, top - y
 
 
 def _is_hidden(textpage: Any, index: int) -> bool:
@@ -154,9 +181,12 @@ def _put_together(lines: list[Line], words: Words, *, size: tuple[float, float],
     boxes: list[Box] = []
     length = 0
     before: Line | None = None
-    usual = _usual_pitch(lines)
+    usual = usual_pitch([line.box for line in lines])
     for line in lines:
         text = _SOFT.sub("", _CONTROL.sub(" ", line.text))
+        if _RIGHT_TO_LEFT.search(text):
+            # pdfium puts the blank beside Latin words on their other side, and a mark before its letter.
+            text = _LATIN_AND_ARABIC.sub(" ", _LATE_MARK.sub(r"\2\1", text))
         if before is not None:
             gap = (
                 words.join(pieces[-1], text)
@@ -175,13 +205,6 @@ def _put_together(lines: list[Line], words: Words, *, size: tuple[float, float],
         before = line
     width, height = size
     return PageText("".join(pieces), tuple(boxes), round(width, 1), round(height, 1), hidden)
-
-
-def _usual_pitch(lines: list[Line]) -> float:
-    """The median distance of a line from the one above it, in points."""
-    bottoms = [line.box[3] for line in lines if line.box is not None]
-    steps = sorted(below - above for above, below in pairwise(bottoms) if below - above > 1)
-    return steps[len(steps) // 2] if steps else 0.0
 
 
 def _is_apart(before: Line, line: Line, usual: float) -> bool:

@@ -28,7 +28,7 @@ def parse(job: Job, answer: Answer) -> None:
 
 def read_text(job: Job, answer: Answer) -> tuple[str, str]:
     """The clean text of the whole file, and its encoding. Raises ParseFailed."""
-    content = job.path.read_bytes()
+    content = job.read()
     try:
         text, encoding = decode_leniently(content, answer)
     except EncodingUnknown:

@@ -15,6 +15,14 @@ _PARSERS: Final = {
     Kind.MARKDOWN: "plain",
     Kind.HTML: "html",
     Kind.PDF: "pdf",
+    Kind.DOCX: "docx",
+    Kind.PPTX: "pptx",
+    Kind.XLSX: "xlsx",
+    Kind.CSV: "delimited",
+    Kind.TSV: "delimited",
+    Kind.JSON: "json_records",
+    Kind.JSONL: "json_records",
+    Kind.EMAIL: "mail",
     **{kind: "ocr" for kind in Kind if kind.is_image},
 }
 
@@ -57,11 +65,16 @@ def run(request: dict[str, Any], pipe: BinaryIO) -> int:
     os._exit(0)
 
 
+def parse_with(job: Job, answer: Answer) -> None:
+    """Hand the job to the parser of its format."""
+    importlib.import_module(f"app.rag.parsing.{_PARSERS[job.kind]}").parse(job, answer)
+
+
 def _parse(job: Job, answer: Answer) -> None:
-    parser = importlib.import_module(f"app.rag.parsing.{_PARSERS[job.kind]}")
+    importlib.import_module(f"app.rag.parsing.{_PARSERS[job.kind]}")
     code = str(Path(__file__).parents[2])
     readable = [code, *sys.path[1:], str(Path(os.__file__).parent), *_LIBRARIES, str(job.path)]
     program = job.limits.tesseract if job.kind.is_image or job.kind is Kind.PDF else None
     confinement.enclose(readable, program=program)
-    parser.parse(job, answer)
+    parse_with(job, answer)
     answer.done()
