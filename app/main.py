@@ -29,6 +29,7 @@ from app.rag import embedding, index, llms
 from app.rag.errors import RagError
 from app.services import first_run, maintenance
 from app.services.runtime import Runtime
+from app.services.web_pages import PageFetcher
 from app.storage import originals
 from app.storage.spool import Spool
 
@@ -159,6 +160,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             originals=open_storage(settings),
             spool=Spool(settings.data_dir / "spool"),
             listener=listener,
+            web=PageFetcher(),
         )
 
 

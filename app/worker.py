@@ -30,6 +30,7 @@ from app.rag.parsing.model import ParseFailed
 from app.services import files, processing
 from app.services.processing import Failure
 from app.services.runtime import Runtime
+from app.services.web_pages import FetchFailed
 
 log = structlog.get_logger(__name__)
 
@@ -171,7 +172,7 @@ class Worker:
             with contextlib.suppress(AppError):  # without a database it is found out again
                 await processing.forget(self._runtime, claim)
             return "superseded"
-        except (ParseFailed, AppError) as error:
+        except (ParseFailed, FetchFailed, AppError) as error:
             if isinstance(error, AppError) and error.category is Category.UNAVAILABLE:
                 log.warning("document_postponed", document_id=claim.document_id, reason=error.code)
             return await self._failed(claim, processing.failure_of(error))

@@ -2,91 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
-import pytest
-
-from app.core.config import Settings
 from app.core.counters import counters
 from app.core.principal import SYSTEM
 from app.db import queue
-from app.db.models import Document
-from app.db.repositories.documents import DocumentRepository
-from app.services import processing, uploads
-from app.services.runtime import Runtime
-from app.services.uploads import Wish
+from app.services import processing
 from app.worker import Worker, running
-from tests.fixtures.postgres import MakeDatabase
 from tests.fixtures.provider import Reply, ScriptedProvider
-from tests.fixtures.service import Service, make_settings
-from tests.fixtures.service import running as serving
-
-PATIENCE_SECONDS = 60
-
-
-@pytest.fixture(scope="session")
-async def idle_service(
-    make_database: MakeDatabase, shared_provider: ScriptedProvider
-) -> AsyncIterator[Service]:
-    """A service that processes nothing by itself."""
-    settings = make_settings(
-        DB_URL=await make_database(),
-        openai_api_key="sk-test",
-        openai_base_url=shared_provider.url,
-        embedding_model="scripted-embedding",
-        worker_concurrency=0,
-        job_lease_seconds=2,
-    )
-    async with serving(settings) as service:
-        yield service
-
-
-def with_settings(service: Service, **values: Any) -> Runtime:
-    settings = Settings.model_validate(service.runtime.settings.model_dump() | values)
-    return replace(service.runtime, settings=settings)
-
-
-async def stored(runtime: Runtime, organization_id: str, content: bytes) -> str:
-    """A document whose file waits to be processed."""
-    file = runtime.spool.create()
-    file.write(content)
-    try:
-        accepted = await uploads.accept(
-            runtime,
-            processing.principal_of(organization_id),
-            file,
-            Wish(),
-            filename="note.txt",
-            content_type="text/plain",
-        )
-    finally:
-        file.discard()
-    return accepted.document.id
-
-
-async def document_of(runtime: Runtime, organization_id: str, document_id: str) -> Document:
-    principal = processing.principal_of(organization_id)
-    async with runtime.database.unit_of_work(principal) as session:
-        found = await DocumentRepository(session, principal).find(document_id)
-    assert found is not None
-    return found
-
-
-async def until(runtime: Runtime, organization_id: str, document_id: str, *statuses: str) -> Document:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (document := await document_of(runtime, organization_id, document_id)).status not in statuses:
-            await asyncio.sleep(0.05)
-    return document
-
-
-@asynccontextmanager
-async def working(runtime: Runtime) -> AsyncIterator[Worker]:
-    async with running(runtime, concurrency=2, drain_seconds=30) as worker:
-        yield worker
+from tests.fixtures.service import Service
+from tests.fixtures.workers import PATIENCE_SECONDS, document_of, stored, until, with_settings, working
 
 
 async def test_a_file_that_kills_whoever_touches_it_has_failed_after_five_starts(

@@ -24,6 +24,7 @@ from app.rag.parsing.model import ParseFailed
 from app.services import chunks, reading
 from app.services.reading import Reading
 from app.services.runtime import Runtime
+from app.services.web_pages import FetchFailed
 
 Report = Callable[[Stage, float], None]
 
@@ -57,7 +58,7 @@ async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
     """Process the claimed document; returns how many chunks it has now.
 
     Raises Superseded when the document was deleted, changed or taken by another worker meanwhile, ParseFailed for a file
-    that can't be read, and AppError for what is away.
+    that can't be read, FetchFailed for a page that can't be had, and AppError for what is away.
     """
     runtime.require_matching_index()
     principal = principal_of(claim.organization_id)
@@ -151,9 +152,9 @@ def _values(runtime: Runtime, document: Document, read: Reading, chunk_count: in
     return values
 
 
-def failure_of(error: ParseFailed | AppError) -> Failure:
+def failure_of(error: ParseFailed | FetchFailed | AppError) -> Failure:
     """The error as the document shows it."""
-    if isinstance(error, ParseFailed):
+    if not isinstance(error, AppError):
         return Failure(error.code.value, error.message, error.retryable, of_the_file=True)
     return Failure(error.code, error.message, error.category in _PASSING, error.retry_after_seconds)
 

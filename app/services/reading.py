@@ -1,15 +1,20 @@
 """The text of a document: from its file, from its address, or from what was read before."""
 
+import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
+from app.core import ids
 from app.core.errors import NothingToReprocess, OriginalMissing
 from app.core.principal import Principal
 from app.db.models import Document
+from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.versions import NewPage, VersionRepository
 from app.rag.parsing import fence
 from app.rag.parsing.model import FailureCode, ParsedDocument, ParsedPage, ParseFailed
@@ -53,14 +58,16 @@ async def read(
 ) -> AsyncIterator[Reading]:
     """The text of the newest version, for as long as the block lasts; `done` is told the share that is read.
 
-    Raises ParseFailed, OriginalMissing, OriginalsUnavailable and NothingToReprocess.
+    Raises ParseFailed, FetchFailed, OriginalMissing, OriginalsUnavailable and NothingToReprocess.
     """
     file = document.pending or {
         "storage_key": document.storage_key,
         "filename": document.filename,
         "content_type": document.content_type,
     }
-    if file["storage_key"] is not None:
+    if document.pending is None and document.url is not None:
+        yield await _fetched(runtime, principal, document.url, done)
+    elif file["storage_key"] is not None:
         try:
             async with runtime.originals.local_copy(file["storage_key"]) as path:
                 parsed = await fence.parse_file(
@@ -126,3 +133,28 @@ async def _stored(runtime: Runtime, principal: Principal, document: Document) ->
     if not pages:
         raise NothingToReprocess
     return Reading(pages, headings, document.content_type, kept=True)
+
+
+async def _fetched(
+    runtime: Runtime, principal: Principal, url: str, done: Callable[[float], None]
+) -> Reading:
+    """What is behind an address now; its file is stored, as one to remove unless the document is completed with it."""
+    storage_key = ids.new_storage_key()
+    file = await asyncio.to_thread(runtime.spool.create)
+    try:
+        page = await runtime.web.fetch(url, into=file.path)
+        done(0.5)
+        parsed = await fence.parse_file(file.path, filename=page.filename, content_type=page.content_type)
+        sha256 = await asyncio.to_thread(_sha256_of, file.path)
+        async with runtime.database.unit_of_work(principal) as session:
+            await OutboxRepository(session, principal).add(storage_key, grace=_STORING_GRACE)
+        await asyncio.to_thread(file.sync)
+        await runtime.originals.put(file.path, storage_key)
+    finally:
+        await asyncio.to_thread(file.discard)
+    return _reading(parsed, Fetched(storage_key, sha256, page.size_bytes, page.filename))
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,6 +13,7 @@ from app.db.repositories.chunks import ScopeSizes
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
+from app.services.web_pages import PageFetcher
 from app.storage.originals import Originals
 from app.storage.spool import Spool
 
@@ -34,6 +35,7 @@ class Runtime:
     originals: Originals
     spool: Spool
     listener: Listener
+    web: PageFetcher
 
     @property
     def model_name(self) -> str:

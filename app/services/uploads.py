@@ -6,6 +6,7 @@ list. So whatever dies in between leaves either a document with its file or neit
 
 import asyncio
 import errno
+import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -178,6 +179,49 @@ def _spooled(spool: Spool, content: bytes) -> SpooledFile:
             raise StorageFull from error
         raise
     return file
+
+
+async def accept_url(runtime: Runtime, principal: Principal, url: str, wish: Wish) -> Accepted:
+    """Have a web page fetched and processed; the same address in the same collection is the same document.
+
+    Raises UnsafeUrl, and what `places.find` raises.
+    """
+    url = runtime.web.check(url)
+    sha256 = hashlib.sha256(f"address:{url}".encode()).hexdigest()
+    async with runtime.database.unit_of_work(principal) as session:
+        place = await places.find(
+            session,
+            principal,
+            sha256=sha256,
+            collection_id=wish.collection_id,
+            document_id=wish.document_id,
+            origin=url,
+        )
+        versions = VersionRepository(session, principal)
+        if place.same is not None:
+            return await _again(session, principal, place.same)
+        values = {"url": url, "origin": url, "sha256": sha256}
+        if place.replaced is not None:
+            document = await versions.start_again(
+                place.replaced.id, {"pending": None, **values, **_said(wish)}
+            )
+        else:
+            document = await versions.add_uploaded(
+                {
+                    "id": ids.new(ids.Prefix.DOCUMENT),
+                    "collection_id": place.collection_id,
+                    "content_type": "text/html",
+                    "size_bytes": 0,
+                    "title": url[:_TITLE_CHARACTERS],
+                    "source": url,
+                    **values,
+                    **_said(wish),
+                }
+            )
+        if document is None:
+            raise Conflict("The same address was being added meanwhile; send it again.")
+        await _enqueue(session, document, wish)
+    return Accepted(document, duplicate=False)
 
 
 async def _known(session: Transaction, principal: Principal, sha256: str, wish: Wish) -> Accepted | None:

@@ -296,3 +296,28 @@ async def test_a_text_need_not_be_waited_for(client: httpx.AsyncClient) -> None:
     again = await client.post("/ingest", json={"text": "# Later\n\nProcessed in a while."})
     assert (again.json()["status"], again.json()["duplicate"]) == ("indexed", True)
     assert again.json()["document_id"] == document["id"]
+
+
+@pytest.mark.parametrize("body", [{}, {"text": "a", "url": "https://example.com"}, {"wait": False}])
+async def test_a_text_or_an_address_and_not_both(client: httpx.AsyncClient, body: dict[str, object]) -> None:
+    assert (await client.post("/ingest", json=body)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://example.com/a",
+        "file:///etc/passwd",
+        "https://",
+        "http://user:pw@example.com",
+        "nonsense",
+        "http://127.0.0.1/secret",
+        "http://[::1]/",
+        "http://localhost:5432/",
+        "http://a b",
+    ],
+)
+async def test_an_address_that_can_not_be_fetched_is_refused(client: httpx.AsyncClient, url: str) -> None:
+    response = await client.post("/ingest", json={"url": url})
+
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "unsafe_url")

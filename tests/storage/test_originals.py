@@ -1,6 +1,5 @@
 """Where files are kept: a folder, memory, and a bucket of an S3 on the loopback all do the same."""
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -11,7 +10,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import uvicorn
 from obstore.store import MemoryStore, S3Store
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,6 +19,7 @@ from starlette.routing import Route
 from app.core.errors import OriginalMissing, OriginalsUnavailable
 from app.storage.originals import InvalidStorageUrl, LocalFolder, ObjectStorage, Originals, open_originals
 from app.storage.spool import Spool
+from tests.fixtures.service import serving
 
 LARGE = os.urandom(12 * 1024 * 1024)
 
@@ -101,15 +100,8 @@ async def s3() -> AsyncIterator[FakeS3]:
     fake = FakeS3()
     methods = ["GET", "HEAD", "PUT", "POST", "DELETE"]
     routes = [Route(path, fake.handle, methods=methods) for path in ("/b", "/b/{key:path}")]
-    app = Starlette(routes=routes)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    fake.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    yield fake
-    server.should_exit = True
-    await serving
+    async with serving(Starlette(routes=routes)) as fake.url:
+        yield fake
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])
@@ -200,6 +192,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from app.storage.spool import Spool
+from tests.fixtures.service import serving
 file = Spool(Path(sys.argv[1])).create()
 file.write(b"half of")
 print("written", flush=True)

@@ -1,4 +1,4 @@
-"""Text in, searchable out."""
+"""Text in, searchable out; and pages of the web."""
 
 import hashlib
 
@@ -33,7 +33,7 @@ async def ingest(
 ) -> IngestResponse | JSONResponse:
     """Store a text. When this answers, it is searchable; the same text again is the same document.
 
-    A text with `"wait": false` is processed in the background: 202.
+    A page of the web (`url`), and a text with `"wait": false`, are processed in the background: 202.
     """
     if idempotency_key is None:
         answer = await _ingest(body, runtime, principal)
@@ -51,7 +51,7 @@ async def ingest(
 
 
 async def _ingest(body: IngestRequest, runtime: Runtime, principal: Principal) -> IngestResponse:
-    if body.wait:
+    if body.text is not None and body.wait:
         ingested = await ingestion.ingest_text(
             runtime,
             principal,
@@ -74,7 +74,11 @@ async def _ingest(body: IngestRequest, runtime: Runtime, principal: Principal) -
         collection_id=body.collection_id,
         document_id=body.document_id,
     )
-    accepted = await uploads.accept_text(runtime, principal, body.text, wish)
+    if body.text is not None:
+        accepted = await uploads.accept_text(runtime, principal, body.text, wish)
+    else:
+        assert body.url is not None
+        accepted = await uploads.accept_url(runtime, principal, body.url, wish)
     return _answer(accepted.document, duplicate=accepted.duplicate)
 
 

@@ -52,8 +52,19 @@ class ChangeDocumentRequest(PartialModel):
 
 
 class IngestRequest(RequestModel):
-    text: str = Field(
-        min_length=1, description="The text itself; kept as it is, except that NUL characters are dropped."
+    """A text, or the address of a page."""
+
+    text: str | None = Field(
+        None,
+        min_length=1,
+        description="The text itself; kept as it is, except that NUL characters are dropped.",
+    )
+    url: str | None = Field(
+        None,
+        min_length=1,
+        max_length=2000,
+        description="Address of a web page or a file on the web, which is fetched and then processed as an upload is.",
+        examples=["https://example.com/handbook.html"],
     )
     wait: bool = Field(
         True,
@@ -74,6 +85,12 @@ class IngestRequest(RequestModel):
         description="Default: a user's own personal collection; for others the organization's default one.",
     )
     document_id: OpaqueId | None = Field(None, description="Replace the text of this document.")
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.text is None) == (self.url is None):
+            raise ValueError("send either `text` or `url`")
+        return self
 
     @property
     def all_tags(self) -> tuple[str, ...]:
