@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -15,11 +14,18 @@ from typing import Final
 import httpx
 import psutil
 
-from app.db import embedded
 from tests.fixtures.service import TEST_SECRET_KEY
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_SECONDS: Final = 90.0
+
+_START_POSTGRES: Final = """
+import os, sys
+from pathlib import Path
+from app.db import embedded
+print(embedded.start(Path(sys.argv[1])).url, flush=True)
+os._exit(0)
+"""
 
 
 @dataclass
@@ -35,9 +41,7 @@ class Cluster:
     kills: dict[str, int] = field(default_factory=dict)
 
     def start(self) -> None:
-        self._postgres = embedded.start(self.folder / "data")
-        self._options = (self.folder / "data/postgres/postmaster.opts").read_text()
-        self.db_url = self._postgres.url
+        self.db_url = self._start_postgres()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -60,7 +64,9 @@ class Cluster:
         """End a process as the power does, and start it again; returns the id that it had."""
         self.kills[name.split(maxsplit=1)[0]] = self.kills.get(name.split(maxsplit=1)[0], 0) + 1
         if name == "postgres":
-            return self._kill_postgres()
+            pid = self._end_postgres()
+            self._start_postgres()
+            return pid
         process = self.processes[name]
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -88,9 +94,8 @@ class Cluster:
         for process in self.processes.values():
             process.kill()
             process.wait()
-        self._postgres.stop()
-        for process in self._postgres_processes():
-            process.kill()
+        with contextlib.suppress(OSError, psutil.NoSuchProcess):
+            self._end_postgres()
 
     def _spawn(self, name: str) -> None:
         command = ["serve", "--host", "127.0.0.1", "--port", str(self.port)] if name == "api" else ["worker"]
@@ -118,29 +123,19 @@ class Cluster:
                 start_new_session=True,
             )
 
-    def _postgres_processes(self) -> list[psutil.Process]:
-        folder = str((self.folder / "data/postgres").resolve())
-        found = []
-        for process in psutil.process_iter(["name", "cmdline"]):
-            with contextlib.suppress(psutil.Error):
-                if process.info["name"] == "postgres" and folder in (process.info["cmdline"] or []):
-                    found += [process, *process.children(recursive=True)]
-        return found
+    def _start_postgres(self) -> str:
+        """Its URL; started by a process that leaves it to itself."""
+        command = [sys.executable, "-c", _START_POSTGRES, str(self.folder / "data")]
+        started = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=START_SECONDS
+        )
+        return started.stdout.split()[-1]
 
-    def _kill_postgres(self) -> int:
+    def _end_postgres(self) -> int:
         pid = int((self.folder / "data/postgres/postmaster.pid").read_text().splitlines()[0])
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(family, timeout=30)
-        with (self.folder / "postgres.log").open("ab") as log:
-            subprocess.Popen(
-                shlex.split(self._options),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
         return pid
