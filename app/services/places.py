@@ -49,6 +49,8 @@ async def find(
     same = await versions.find_same(collection_id=collection_id, sha256=sha256)
     if same is not None and replaced is not None and same.id != replaced.id:
         raise SameTextElsewhere(details={"document_id": same.id})
+    if same is not None and same.origin is None and origin is not None:
+        same = await versions.adopt(same, origin)
     if same is None and replaced is None and origin is not None:
         earlier = await versions.find_by_origin(collection_id=collection_id, origin=origin)
         if earlier is not None:

@@ -9,7 +9,7 @@ import errno
 import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from app.core import ids
@@ -19,6 +19,7 @@ from app.core.errors import (
     EmptyFile,
     FileTooLarge,
     Invalid,
+    OriginalMissing,
     StorageFull,
     TextTooLarge,
     UnsupportedFile,
@@ -40,6 +41,7 @@ from app.storage.spool import Spool, SpooledFile
 _STORING_GRACE: Final = timedelta(minutes=30)
 """How long storing a file may take before it counts as abandoned."""
 
+_BLOCK_BYTES: Final = 1024 * 1024
 _TITLE_CHARACTERS: Final = 500
 _NAME_CHARACTERS: Final = 255
 _FREE_BYTES: Final = 1_000_000
@@ -143,6 +145,39 @@ async def accept(
             raise UploadInterrupted("Storing the file took too long; send it again.")
         await _enqueue(session, document, wish)
     return Accepted(document, duplicate=False)
+
+
+async def accept_path(runtime: Runtime, principal: Principal, path: Path, wish: Wish) -> Accepted:
+    """Store a copy of a file of this machine, to be processed.
+
+    Raises what `accept` and `check_file` raise, and OriginalMissing when it can't be read.
+    """
+    limit = runtime.settings.max_upload_bytes
+    try:
+        file = await asyncio.to_thread(_copied, runtime.spool, path, limit)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StorageFull from error
+        raise OriginalMissing(f"The file can't be read ({error.strerror}).") from error
+    try:
+        content_type = check_file(file, filename=path.name, declared=None, limit_bytes=limit)
+        return await accept(runtime, principal, file, wish, filename=path.name, content_type=content_type)
+    finally:
+        await asyncio.to_thread(file.discard)
+
+
+def _copied(spool: Spool, path: Path, limit_bytes: int) -> SpooledFile:
+    """The file, as far as one byte past the limit."""
+    file = spool.create()
+    try:
+        with path.open("rb") as original:
+            while file.size_bytes <= limit_bytes and (block := original.read(_BLOCK_BYTES)):
+                file.write(block)
+        file.sync()
+    except BaseException:
+        file.discard()
+        raise
+    return file
 
 
 async def accept_text(runtime: Runtime, principal: Principal, text: str, wish: Wish) -> Accepted:

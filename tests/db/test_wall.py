@@ -26,7 +26,7 @@ from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Rol
 from app.core.retrieval import SearchFilter
 from app.db import queue, repositories
 from app.db.engine import AnyTransaction, Database
-from app.db.models import Base, Stage
+from app.db.models import Base, Document, Stage
 from app.db.queue import Claim
 from app.db.repositories.base import Repository, TextRepository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
@@ -142,6 +142,13 @@ def add_text(session: AnyTransaction, v: Victim) -> Awaitable[object]:
     )
 
 
+async def adopt(session: AsyncSession, v: Victim) -> object:
+    """The document is the victim's as it was read once, whoever's transaction this is."""
+    document = Document(id=v.document_id, collection_id=v.collection_id)
+    adopted = await VersionRepository(session, v.principal).adopt(document, "file:/other")
+    return None if adopted is document else adopted
+
+
 CASES: dict[str, list[Case]] = {
     "TextsRepository.look_up": [
         lambda s, v: TextsRepository(s, v.principal).look_up(collection_id=v.collection_id, sha256="0"),
@@ -235,6 +242,7 @@ CASES: dict[str, list[Case]] = {
             collection_id=v.collection_id, origin="file:/canary"
         )
     ],
+    "VersionRepository.adopt": [adopt],
     "VersionRepository.start_again": [
         lambda s, v: VersionRepository(s, v.principal).start_again(v.document_id, {"pending": {"a": 1}})
     ],

@@ -71,6 +71,13 @@ class VersionRepository(Repository):
         )
         return document
 
+    async def adopt(self, document: Document, origin: str) -> Document:
+        """Remember where a document comes from, unless another one of the collection does."""
+        taken = await self.find_by_origin(collection_id=document.collection_id, origin=origin)
+        if taken is not None:
+            return document
+        return await self._show(document.id, {"origin": origin}) or document
+
     async def start_again(self, document_id: str, values: Mapping[str, Any]) -> Document | None:
         """The document as a new generation that waits to be processed; what is served stays. None when it is gone."""
         return await self._show(
