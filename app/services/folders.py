@@ -131,7 +131,7 @@ def _find_in(root: Path, found: Found, seen: set[tuple[int, int]], *, recursive:
                     continue
                 children = [child for child in path.iterdir() if not child.name.startswith(".")]
                 waiting += sorted(children, reverse=True)
-            elif reason := _why_skipped(path, status.st_mode):
+            elif reason := _why_skipped(path, status.st_mode, named=path == root):
                 found.skipped.append((source, reason))
             else:
                 found.files.append(FoundFile(path, source, status.st_size, status.st_mtime_ns))
@@ -139,10 +139,15 @@ def _find_in(root: Path, found: Found, seen: set[tuple[int, int]], *, recursive:
             found.unreadable.append(Unreadable(source, 0, _not_readable(error)))
 
 
-def _why_skipped(path: Path, mode: int) -> str | None:
-    """The reason, for what is no document by its type and its first bytes. Raises OSError."""
+def _why_skipped(path: Path, mode: int, *, named: bool) -> str | None:
+    """The reason, for what is no document by its type and its first bytes. Raises OSError.
+
+    In a folder there is much that could be read as text; whoever wants that names it.
+    """
     if not stat.S_ISREG(mode):
         return "not a regular file"
+    if not named and not sniffing.is_known(path.name):
+        return "not of a type that documents have; name it to have it read"
     if path.suffix.lower() in _CONTENT_TYPES:
         return None
     with path.open("rb") as file:
