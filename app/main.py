@@ -25,9 +25,9 @@ from app.db.engine import Database, check_server, create_database
 from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
-from app.rag import embedding, index, llms
+from app.rag import embedding, index, languages, llms
 from app.rag.errors import RagError
-from app.services import first_run, maintenance
+from app.services import first_run, indexing, maintenance
 from app.services.runtime import Runtime
 from app.services.web_pages import PageFetcher
 from app.storage import originals
@@ -79,11 +79,16 @@ def create_app(settings: Settings) -> FastAPI:
         app,
         max_body_bytes=2 * settings.ingest_max_text_bytes + 1_000_000,
         max_upload_bytes=UPLOADS_AT_ONCE * settings.max_upload_bytes + 1_000_000,
+        trusted_proxies=settings.trusted_networks,
     )
     add_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
         app.include_router(router, prefix="/v1", include_in_schema=False)
+    if settings.admin_tables:
+        from app.admin import site  # heavy, and off in most places
+
+        site.mount(app)
     return app
 
 
@@ -137,6 +142,8 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             await embeddings.warm_up()
         except RagError as error:
             raise StartupError(f"The embedding model can't be used: {error}") from error
+        if indexing.fixed_language(settings) is None:
+            await asyncio.to_thread(languages.warm_up)
         async with database.unit_of_work(SYSTEM) as session:
             indexed_model, indexed_dimension = await IndexStateRepository(session).claim(
                 embedding_model=embeddings.fingerprint, dimension=embeddings.dimension

@@ -16,6 +16,8 @@ from pgvector.asyncpg import register_vector
 
 from app.core import ids, security
 from app.core.principal import ALL_SCOPES
+from app.db.repositories.documents import sparse
+from app.rag import terms
 from benchmarks import corpus
 from benchmarks.processes import ROOT, Postgres, service
 from benchmarks.report import Failed
@@ -28,17 +30,18 @@ _INDEX_BUILD_SECONDS: Final = 900.0
 
 _DOCUMENT_COLUMNS: Final = (
     *("id", "organization_id", "collection_id", "title", "content_type", "size_bytes", "sha256"),
-    *("status", "page_count", "chunk_count"),
+    *("status", "page_count", "chunk_count", "languages"),
 )
 _STAGE: Final = """
 CREATE TEMP TABLE staged (
   id text, organization_id text, collection_id text, document_id text, ordinal int, char_start int, char_end int,
-  text text, embedding halfvec)
+  text text, terms int[], weights sparsevec, embedding halfvec)
 """
 _FROM_STAGE: Final = """
 INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text,
-                    language, embedding, embedding_model)
-SELECT id, organization_id, collection_id, document_id, ordinal, 1, char_start, char_end, text, 'english', embedding, $1
+                    language, terms, weights, embedding, embedding_model)
+SELECT id, organization_id, collection_id, document_id, ordinal, 1, char_start, char_end, text, 'en', terms, weights,
+       embedding, $1
   FROM staged
 """
 _VECTOR_INDEX: Final = """
@@ -184,12 +187,13 @@ async def _copy_documents(
         page = "\n\n".join(text for text, _ in part)
         scope = (tenant.organization_id, tenant.collection_id)
         described = (document_id, *scope, part[0][0][:80], "text/plain", len(page.encode()), document_id)
-        documents.append((*described, "completed", 1, len(part)))
+        documents.append((*described, "completed", 1, len(part), ["en"]))
         pages.append((document_id, 1, tenant.organization_id, page))
         start = 0
         for ordinal, (text, vector) in enumerate(part):
             chunk = (ids.new(ids.Prefix.CHUNK), *scope, document_id, ordinal, start, start + len(text), text)
-            chunks.append((*chunk, HalfVector(vector)))
+            found = terms.of_chunk(text, language="en")
+            chunks.append((*chunk, sorted(found), sparse(found), HalfVector(vector)))
             start += len(text) + 2
     await connection.copy_records_to_table("documents", records=documents, columns=_DOCUMENT_COLUMNS)
     await connection.copy_records_to_table(

@@ -1,6 +1,6 @@
 """Files, the queue that processes them, and what makes a repeated request harmless.
 
-Revision: 0006
+Revision: 0006_jobs
 
 A document has the version that is served and, while it is being replaced, a `pending` one. A job is the wish to process a
 document's newest generation; each document has one at most. `file_deletions` is written before a file is, and whenever a
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from alembic import op
 
-revision: str = "0006"
-down_revision: str | None = "0003"
+revision: str = "0006_jobs"
+down_revision: str | None = "0007"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

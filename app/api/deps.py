@@ -7,7 +7,7 @@ from fastapi import Depends, Header, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, OAuth2PasswordBearer
 from structlog.contextvars import bind_contextvars
 
-from app.api import addresses
+from app.core import origin
 from app.core.errors import Unauthenticated
 from app.core.principal import Principal, Scope
 from app.db.engine import Transaction
@@ -52,6 +52,7 @@ async def get_caller(
     if not credential:
         raise Unauthenticated
     caller = await auth.authenticate(runtime, credential, organization_id=acts_in)
+    origin.recognise(caller.principal)
     bind_contextvars(organization_id=caller.principal.organization_id, principal_id=caller.principal.id)
     return caller
 
@@ -108,12 +109,9 @@ TransactionDep = Annotated[Transaction, Depends(get_transaction, scope="function
 """With the default scope FastAPI would answer before the commit."""
 
 
-async def get_client_address(request: Request, runtime: RuntimeDep) -> str:
+async def get_client_address() -> str:
     """Where the request comes from: the peer, or who a trusted proxy says it speaks for."""
-    peer = request.client.host if request.client else ""
-    return addresses.client_address(
-        peer, request.headers.getlist("x-forwarded-for"), trusted=runtime.settings.trusted_networks
-    )
+    return origin.address() or ""
 
 
 AddressDep = Annotated[str, Depends(get_client_address)]

@@ -1,8 +1,9 @@
-"""What surrounds every request: its id, the limit of its body, one log line."""
+"""What surrounds every request: its id and origin, the limit of its body, one log line."""
 
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,8 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import clear_contextvars
 
+from app.api import addresses
 from app.api.errors import response_of
-from app.core import ids
+from app.core import ids, origin
+from app.core.config import Network
 from app.core.errors import TooLarge
 
 log = structlog.get_logger("app.access")
@@ -25,10 +28,13 @@ _UPLOADS: Final = ("/documents", "/v1/documents")
 _QUIET: Final = ("/health", "/v1/health")
 
 
-def add_middleware(app: FastAPI, *, max_body_bytes: int, max_upload_bytes: int) -> None:
+def add_middleware(
+    app: FastAPI, *, max_body_bytes: int, max_upload_bytes: int, trusted_proxies: Sequence[Network]
+) -> None:
     """The last one added is the outermost."""
     app.add_middleware(BodyLimitMiddleware, max_bytes=max_body_bytes, max_upload_bytes=max_upload_bytes)
     app.add_middleware(AccessLogMiddleware)
+    app.add_middleware(OriginMiddleware, trusted_proxies=trusted_proxies)
     app.add_middleware(
         CorrelationIdMiddleware,
         header_name="X-Request-ID",
@@ -36,6 +42,23 @@ def add_middleware(app: FastAPI, *, max_body_bytes: int, max_upload_bytes: int) 
         validator=ids.is_request_id,
         transformer=lambda value: value,
     )
+
+
+class OriginMiddleware:
+    """Notes the client's address: the peer's, or the one that a trusted proxy says it speaks for."""
+
+    def __init__(self, app: ASGIApp, trusted_proxies: Sequence[Network]) -> None:
+        self.app = app
+        self.trusted_proxies = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        peer = scope["client"][0] if scope.get("client") else ""
+        hops = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        with origin.request(addresses.client_address(peer, hops, trusted=self.trusted_proxies)):
+            await self.app(scope, receive, send)
 
 
 class BodyLimitMiddleware:

@@ -108,6 +108,11 @@ class Settings(BaseSettings):
     refresh_token_days: int = Field(
         30, ge=1, le=365, description="How long a login lasts after its last refresh."
     )
+    admin_tables: bool = Field(
+        False,
+        description="Whether superadmins can look into the tables at /admin, with a login of its own; off unless set, since"
+        " it shows the data of all organizations.",
+    )
     trusted_proxies: str = Field(
         "",
         max_length=10_000,
@@ -181,9 +186,10 @@ class Settings(BaseSettings):
         description="Largest text that POST /ingest accepts, in bytes of UTF-8.",
     )
     text_search_language: str = Field(
-        "english",
+        "auto",
         pattern=r"^[a-z_]{1,63}$",
-        description="PostgreSQL text search configuration of new documents and of queries (`simple` knows no language).",
+        description="Language of new documents and of questions, whose word stems the full text search compares: `auto`"
+        " detects it, a name or code (`english`, `ms`) takes all texts to be in it, `simple` compares whole words.",
     )
 
     max_upload_bytes: int = Field(

@@ -1,10 +1,12 @@
 """Structured logs: one JSON object a line (or a readable line on a terminal), with the request's id and caller.
 
 What is never logged: texts of documents, questions and answers, credentials, and the URL of the database. So a
-traceback carries no local variables.
+traceback carries no local variables, and what has the shape of a credential is cut out of every line, wherever somebody
+pasted it (an API key into the path of a request, for example).
 """
 
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Final, Literal
@@ -12,6 +14,13 @@ from typing import Any, Final, Literal
 import structlog
 from asgi_correlation_id import correlation_id
 from structlog.tracebacks import ExceptionDictTransformer
+
+_CREDENTIAL: Final = re.compile(
+    r"(?P<key>ibid_[0-9a-f]{12}_)[A-Za-z0-9]{43}"  # the public part says which key it was
+    r"|(?P<provider>\bsk-)[A-Za-z0-9_-]{16,}"
+    r"|(?P<token>\beyJ)[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"
+    r"|(?P<url>\b[a-z][a-z0-9+]{1,20}://[^\s:/@]{0,64}:)[^\s/@]{1,200}(?=@)"
+)
 
 _QUIET: Final = (
     "uvicorn.error",
@@ -30,6 +39,10 @@ def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutable
     if request_id := correlation_id.get():
         event["request_id"] = request_id
     return event
+
+
+def _without_credentials(_: Any, __: str, line: Any) -> str:
+    return _CREDENTIAL.sub(lambda match: f"{match[match.lastgroup or 0]}***", str(line))
 
 
 def configure(*, level: str, log_format: Literal["auto", "json", "console"]) -> None:
@@ -55,7 +68,11 @@ def configure(*, level: str, log_format: Literal["auto", "json", "console"]) -> 
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *render,
+                _without_credentials,
+            ],
         )
     )
     root = logging.getLogger()

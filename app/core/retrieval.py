@@ -1,9 +1,13 @@
 """The values that a search takes and gives, shared by the layers that ask, rank and store."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+TERM_DIMENSION: Final = 1_000_000_000
+"""Terms of the full text search are numbers from 1 to this, the most that a sparse vector of pgvector has."""
 
 Scalar = str | int | float | bool | None
 
@@ -40,11 +44,41 @@ EVERYTHING: Final = SearchFilter()
 
 
 @dataclass(frozen=True, slots=True)
+class QueryTerm:
+    """A term of a question: which of its words it stands for, with which share of that word's weight, in which languages."""
+
+    term: int
+    share: float
+    word: int
+    languages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question as both legs of the search want it; `dense_weight` (0 to 1) is how far its vector is trusted."""
+
+    embedding: Sequence[float]
+    terms: Sequence[QueryTerm]
+    dense_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a search reaches, as it was some seconds ago: how many chunks, and the part of them in each language."""
+
+    chunks: int
+    languages: Mapping[str, float]
+    rows: int
+    """The chunks of all organizations together, as the database estimates them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A chunk that was found, with what each leg of the search says of it.
 
     `score` is the fused relevance (0 to 1, higher is better), `similarity` the cosine to the question (-1 to 1), and
-    `coverage` the share (0 to 1) of the question's weighed words that the chunk contains.
+    `coverage` the share (0 to 1) of the question's weighed words that the chunk contains. `lexical` is the BM25 of its
+    terms, and the ranks are those of each leg among the candidates, if they were asked for.
     """
 
     chunk_id: str
@@ -59,6 +93,9 @@ class Hit:
     score: float
     similarity: float
     coverage: float
+    lexical: float = 0.0
+    dense_rank: int | None = None
+    lexical_rank: int | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.score):

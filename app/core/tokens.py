@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any, Final
 
 import jwt
@@ -18,11 +19,17 @@ from app.core.errors import TokenExpired, Unauthenticated
 _ALGORITHM: Final = "HS256"
 _ISSUER: Final = "ibid"
 _AUDIENCE: Final = "ibid-api"
-_TYPE: Final = "access"
 _REQUIRED: Final = ("exp", "iat", "sub", "aud", "iss", "jti", "typ", "org", "sid")
 _MAX_CHARACTERS: Final = 2000
 _LEEWAY_SECONDS: Final = 5
 """How far the clocks of two replicas may differ."""
+
+
+class Purpose(StrEnum):
+    """What a token is for: the API, or the cookie of the admin tables. One never serves as the other."""
+
+    API = "access"
+    TABLES = "tables"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +41,16 @@ class AccessClaims:
     login_id: str
 
 
-def issue(keyring: Keyring, claims: AccessClaims, *, lifetime: timedelta) -> str:
+def issue(
+    keyring: Keyring, claims: AccessClaims, *, lifetime: timedelta, purpose: Purpose = Purpose.API
+) -> str:
     """An access token, signed with the newest key."""
     now = clock.now()
     payload = {
         "sub": claims.user_id,
         "org": claims.organization_id,
         "sid": claims.login_id,
-        "typ": _TYPE,
+        "typ": purpose,
         "iss": _ISSUER,
         "aud": _AUDIENCE,
         "jti": secrets.token_urlsafe(12),
@@ -51,13 +60,13 @@ def issue(keyring: Keyring, claims: AccessClaims, *, lifetime: timedelta) -> str
     return jwt.encode(payload, keyring.signing_keys[0], algorithm=_ALGORITHM)
 
 
-def read(keyring: Keyring, token: str) -> AccessClaims:
+def read(keyring: Keyring, token: str, *, purpose: Purpose = Purpose.API) -> AccessClaims:
     """The claims of a token. Raises TokenExpired, or Unauthenticated for anything that is not a token of ours."""
     if len(token) > _MAX_CHARACTERS:
         raise Unauthenticated
     for key in keyring.signing_keys:
         try:
-            return _claims(_decode(token, key))
+            return _claims(_decode(token, key), purpose)
         except jwt.InvalidSignatureError:
             continue
         except jwt.ExpiredSignatureError as error:
@@ -79,9 +88,9 @@ def _decode(token: str, key: bytes) -> Mapping[str, Any]:
     )
 
 
-def _claims(payload: Mapping[str, Any]) -> AccessClaims:
+def _claims(payload: Mapping[str, Any], purpose: Purpose) -> AccessClaims:
     user_id, organization_id, login_id = payload["sub"], payload["org"], payload["sid"]
     texts = isinstance(organization_id, str) and isinstance(login_id, str)
-    if payload["typ"] != _TYPE or not texts:
+    if payload["typ"] != purpose or not texts:
         raise Unauthenticated
     return AccessClaims(user_id, organization_id, login_id)

@@ -175,9 +175,18 @@ async def _nothing_to_reset(_: asyncpg.Connection) -> None:
     return None
 
 
-def opening(*, role: str, organization_id: str, planned_for_all: bool, flushed_later: bool) -> str:
-    """One message to the server that begins a transaction as this role and organization."""
-    organization = organization_id.replace("'", "''")
+def opening(
+    *, role: str, organization_id: str, origin: str, planned_for_all: bool, flushed_later: bool
+) -> str:
+    """One message to the server that begins a transaction as this role and organization, on this one's behalf."""
     plans = _PLANNED_FOR_ALL if planned_for_all else ""
     flush = "SET LOCAL synchronous_commit = off;" if flushed_later else ""
-    return f"BEGIN; SET LOCAL ROLE {role}; SET LOCAL ibid.organization_id = '{organization}'; {plans}{flush}"
+    return (
+        f"BEGIN; SET LOCAL ROLE {role}; SET LOCAL ibid.organization_id = {_literal(organization_id)};"
+        f" SET LOCAL ibid.origin = {_literal(origin)}; {plans}{flush}"
+    )
+
+
+def _literal(value: str) -> str:
+    """A string for SQL, whatever `standard_conforming_strings` says."""
+    return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

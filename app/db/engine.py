@@ -2,7 +2,8 @@
 
 The login role may be a superuser, which no policy stops. So every transaction begins by switching, for itself only,
 to `ibid_app` (sees one organization) or, for the system principal, to `ibid_system` (sees all), and row-level security
-binds both.
+binds both. With that it tells on whose behalf it is, which the database writes into the audit log with whatever the
+transaction changes.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+from app.core import origin
 from app.core.errors import DatabaseUnavailable, StartupError, StorageFull
 from app.core.principal import Principal, PrincipalKind
 from app.db import direct
@@ -43,7 +45,8 @@ _SERVER_SETTINGS: Final = {
     "hnsw.max_scan_tuples": "40000",
 }
 _ENTER: Final = text(
-    "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true)"
+    "SELECT set_config('role', :role, true), set_config('ibid.organization_id', :organization_id, true),"
+    " set_config('ibid.origin', :origin, true)"
 )
 _CONNECTION_LOST_STATES: Final = ("08", "57P", "53300")
 _DISK_FULL_STATES: Final = ("53100", "53400")
@@ -65,7 +68,11 @@ class Database:
         """
         with translated_errors():
             session = await self._begin(
-                {"role": _role(principal), "organization_id": principal.organization_id or ""}
+                {
+                    "role": _role(principal),
+                    "organization_id": principal.organization_id or "",
+                    "origin": origin.described(principal),
+                }
             )
             async with session:
                 yield session
@@ -86,6 +93,7 @@ class Database:
         opening = direct.opening(
             role=_role(principal),
             organization_id=principal.organization_id or "",
+            origin=origin.described(principal),
             planned_for_all=planned_for_all,
             flushed_later=flushed_later,
         )

@@ -1,6 +1,7 @@
-"""Upkeep of what search relies on, outside of any request: the estimates of the vocabulary and the indexes of a model."""
+"""Upkeep of what search relies on, outside of any request: the terms of the chunks, their counts, the vector indexes."""
 
 import hashlib
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -8,57 +9,109 @@ from sqlalchemy import text
 
 from app.core.principal import SYSTEM
 from app.db.engine import Database, translated_errors
+from app.db.repositories.documents import sparse
 
 log = structlog.get_logger(__name__)
 
-_LOCK: Final = text("SELECT pg_try_advisory_xact_lock(hashtext('ibid lexeme statistics'))")
+_LOCK: Final = text("SELECT pg_try_advisory_xact_lock(hashtext('ibid term statistics'))")
 
-_SAMPLE_ROWS: Final = 10_000
-_KEPT_LEXEMES: Final = 10_000
-_WORTH_REFRESHING: Final = 0.1
+_WORTH_COUNTING: Final = 0.1
+_COUNTED_CHUNKS: Final = 50_000
+_LEAST_COUNT: Final = 3
+_MOST_TERMS: Final = 50_000
 _MAX_COVERED_DIMENSION: Final = 1_200
 """An index tuple holds 2.7 kB: no vector of more numbers fits beside the id."""
 
-_CHANGES: Final = text("""
-SELECT n_tup_ins + n_tup_del AS changes, n_live_tup AS rows FROM pg_stat_user_tables WHERE relname = 'chunks'
-   AND schemaname = current_schema()
+_ROWS: Final = text("""
+SELECT n_live_tup FROM pg_stat_user_tables WHERE relname = 'chunks' AND schemaname = current_schema()
 """)
-_LANGUAGES: Final = """
-SELECT CAST(language AS text) AS language, count(*) AS rows
-  FROM chunks TABLESAMPLE SYSTEM ({percent:.6f}) REPEATABLE (1) GROUP BY 1
-"""
-_LEXEMES: Final = """
-INSERT INTO lexeme_statistics (lexeme, share)
-SELECT word, ndoc / CAST(:rows AS float8)
-  FROM ts_stat('SELECT tsv FROM chunks TABLESAMPLE SYSTEM ({percent:.6f}) REPEATABLE (1)')
- ORDER BY ndoc DESC LIMIT :kept
-"""
-_LANGUAGE_SHARE: Final = text("INSERT INTO lexeme_statistics (lexeme, share) VALUES (:lexeme, :share)")
+# Chunks that came since an organization's terms were counted, and those that went.
+_CHANGED: Final = text("""
+SELECT organization_id, chunks
+  FROM (SELECT d.organization_id, coalesce(t.chunks, 0) AS counted, sum(d.chunk_count) AS chunks,
+               coalesce(sum(d.chunk_count) FILTER (WHERE d.updated_at > coalesce(t.counted_at, '-infinity')), 0) AS come
+          FROM documents d LEFT JOIN term_counts t USING (organization_id)
+         GROUP BY d.organization_id, t.chunks) now
+ WHERE chunks > 0 AND come + greatest(counted + come - chunks, 0) > :worth * chunks
+""")
+_FORGET_COUNTS: Final = text("DELETE FROM term_statistics WHERE organization_id = :organization_id")
+_COUNT_TERMS: Final = text("""
+WITH counted AS MATERIALIZED (
+  SELECT terms FROM chunks
+   WHERE organization_id = :organization_id AND terms IS NOT NULL AND hashtext(id) & :every = 0
+), total AS MATERIALIZED (
+  SELECT CAST(count(*) AS float8) AS chunks FROM counted
+)
+INSERT INTO term_statistics (organization_id, term, share)
+SELECT :organization_id, term, count(*) / (SELECT chunks FROM total)
+  FROM counted, unnest(terms) AS term GROUP BY term HAVING count(*) >= :least ORDER BY count(*) DESC LIMIT :most
+""")
+_REMEMBER: Final = text("""
+INSERT INTO term_counts (organization_id, chunks, counted_at) VALUES (:organization_id, :chunks, now())
+ON CONFLICT (organization_id) DO UPDATE SET chunks = excluded.chunks, counted_at = excluded.counted_at
+""")
+_WITHOUT_TERMS: Final = text("""
+SELECT id, document_id, text FROM chunks WHERE terms IS NULL ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+""")
+_ADD_TERMS: Final = text("""
+UPDATE chunks c SET language = n.language, terms = CAST(n.terms AS int[]), weights = n.weights
+  FROM unnest(CAST(:ids AS text[]), CAST(:languages AS text[]), CAST(:terms AS text[]), CAST(:weights AS sparsevec[]))
+       AS n (id, language, terms, weights)
+ WHERE c.id = n.id
+""")
+_ADD_LANGUAGES: Final = text("""
+UPDATE documents d
+   SET languages = ARRAY(SELECT language FROM chunks WHERE document_id = d.id AND language IS NOT NULL
+                          GROUP BY language ORDER BY count(*) DESC, language)
+ WHERE d.id = ANY(CAST(:ids AS text[]))
+""")
 
 
-async def refresh_lexeme_statistics(database: Database, *, changes_seen: int) -> int:
-    """Estimate anew, from a sample, how common each lexeme is, if a tenth of the chunks changed since `changes_seen`.
+async def count_terms(database: Database) -> int:
+    """Count how common each term is in the organizations of which a tenth of the chunks came or went.
 
-    Returns the number of changes to compare with the next time.
+    Above 50,000 chunks a sample of about as many is counted. Returns the number of organizations.
     """
     async with database.unit_of_work(SYSTEM) as session:
-        changes, rows = (await session.execute(_CHANGES)).one_or_none() or (0, 0)
-        if changes - changes_seen <= _WORTH_REFRESHING * rows or not await session.scalar(_LOCK):
-            return changes_seen
-        percent = min(100.0, 100.0 * _SAMPLE_ROWS / max(rows, 1))
-        languages = (await session.execute(text(_LANGUAGES.format(percent=percent)))).all()
-        sampled = sum(language.rows for language in languages)
-        if sampled == 0:
-            return changes_seen
-        await session.execute(text("DELETE FROM lexeme_statistics"))
+        changed = (await session.execute(_CHANGED, {"worth": _WORTH_COUNTING})).all()
+    for organization in changed:
+        async with database.unit_of_work(SYSTEM) as session:
+            if not await session.scalar(_LOCK):
+                return 0
+            of_organization = {"organization_id": organization.organization_id}
+            every = 1
+            while organization.chunks > every * _COUNTED_CHUNKS:
+                every *= 2
+            await session.execute(_FORGET_COUNTS, of_organization)
+            await session.execute(
+                _COUNT_TERMS,
+                {"every": every - 1, "least": _LEAST_COUNT, "most": _MOST_TERMS, **of_organization},
+            )
+            await session.execute(_REMEMBER, {"chunks": organization.chunks, **of_organization})
+        log.debug("terms_counted", chunks=organization.chunks, **of_organization)
+    return len(changed)
+
+
+async def add_missing_terms(
+    database: Database, analyse: Callable[[str], tuple[str, Mapping[int, float]]], *, limit: int
+) -> int:
+    """Give chunks that were stored by an earlier version their language and terms; returns how many, at most `limit`."""
+    async with database.unit_of_work(SYSTEM) as session:
+        chunks = (await session.execute(_WITHOUT_TERMS, {"limit": limit})).all()
+        if not chunks:
+            return 0
+        analysed = [analyse(chunk.text) for chunk in chunks]
         await session.execute(
-            text(_LEXEMES.format(percent=percent)), {"rows": sampled, "kept": _KEPT_LEXEMES}
+            _ADD_TERMS,
+            {
+                "ids": [chunk.id for chunk in chunks],
+                "languages": [language for language, _ in analysed],
+                "terms": ["{" + ",".join(map(str, sorted(terms))) + "}" for _, terms in analysed],
+                "weights": [sparse(terms) for _, terms in analysed],
+            },
         )
-        shares = [(f" {language.language}", language.rows / sampled) for language in languages]
-        for lexeme, share in [("", 0.5 / sampled), *shares]:
-            await session.execute(_LANGUAGE_SHARE, {"lexeme": lexeme, "share": share})
-        log.debug("lexeme_statistics_refreshed", sampled=sampled, rows=rows)
-        return int(changes)
+        await session.execute(_ADD_LANGUAGES, {"ids": list({chunk.document_id for chunk in chunks})})
+    return len(chunks)
 
 
 async def ensure_exact_index(database: Database, *, embedding_model: str, dimension: int) -> None:
@@ -78,8 +131,8 @@ async def ensure_vector_index(
 ) -> None:
     """The HNSW index, once there are more chunks than any scope is searched exactly: inserts are faster without it."""
     async with database.unit_of_work(SYSTEM) as session:
-        rows = (await session.execute(_CHANGES)).one_or_none()
-    if rows is None or rows.rows <= from_rows:
+        rows = await session.scalar(_ROWS)
+    if rows is None or rows <= from_rows:
         return
     await _ensure_index(
         database,

@@ -14,6 +14,7 @@ from app.core.errors import (
     UserRequired,
 )
 from app.core.principal import SYSTEM, Principal, PrincipalKind, Role, Scope, scopes_of
+from app.core.tokens import Purpose
 from app.db.engine import Database
 from app.db.repositories.credentials import CredentialRepository, StoredKey
 from app.services.runtime import Runtime
@@ -66,8 +67,20 @@ async def authenticate_key(database: Database, credential: str) -> Principal:
     )
 
 
-async def _authenticate_user(runtime: Runtime, credential: str, organization_id: str | None) -> Caller:
-    claims = tokens.read(runtime.keyring, credential)
+async def authenticate_for_tables(runtime: Runtime, token: str) -> Caller:
+    """The superadmin whose cookie of the admin tables this is.
+
+    Raises Unauthenticated, SuperadminRequired or TotpEnrolmentRequired.
+    """
+    caller = await _authenticate_user(runtime, token, None, purpose=Purpose.TABLES)
+    require_superadmin(require_complete(caller))
+    return caller
+
+
+async def _authenticate_user(
+    runtime: Runtime, credential: str, organization_id: str | None, *, purpose: Purpose = Purpose.API
+) -> Caller:
+    claims = tokens.read(runtime.keyring, credential, purpose=purpose)
     acts_in = organization_id or claims.organization_id
     async with runtime.database.direct(SYSTEM) as session:
         user = await CredentialRepository(session).find_live_login(

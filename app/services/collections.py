@@ -133,7 +133,7 @@ async def set_users(
     """Make this the whole access list. Raises what `grant` raises."""
     await _listed(session, principal, collection_id)
     lists = AccessListRepository(session, principal)
-    await lists.clear(collection_id)
+    await lists.revoke_others(collection_id, keep=permissions)
     if permissions:
         await lists.grant(collection_id, permissions)
 

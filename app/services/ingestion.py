@@ -73,10 +73,10 @@ async def ingest_text(runtime: Runtime, principal: Principal, item: TextSource) 
     place = await _place(runtime.database, principal, item, sha256)
     if place.same is not None:
         return Ingested(place.same, duplicate=True)
-    pieces = await chunks.cut([Page(1, text)], chunks.plan_of(runtime, place.chunking))
-    if not pieces:
+    cut = await chunks.cut(runtime, [Page(1, text)], chunks.plan_of(runtime, place.chunking))
+    if not cut.chunks:
         raise BlankText
-    stored = chunks.to_store(pieces, await chunks.embed(runtime, pieces))
+    stored = chunks.to_store(cut, await chunks.embed(runtime, cut.chunks))
     values = {
         "collection_id": place.collection_id,
         "title": item.title or title_of(text),
@@ -87,6 +87,7 @@ async def ingest_text(runtime: Runtime, principal: Principal, item: TextSource) 
         "tags": list(item.tags),
         "metadata_": item.metadata or {},
         "chunk_count": len(stored),
+        "languages": cut.languages,
         "origin": item.origin,
     }
     if place.replaced is not None:
@@ -144,7 +145,6 @@ async def _add(
             values,
             text,
             new_chunks,
-            language=runtime.settings.text_search_language,
             embedding_model=runtime.embeddings.fingerprint,
         )
         if stored is not None:
@@ -176,7 +176,6 @@ async def _replace(
         await documents.add_chunks(
             document_id,
             new_chunks,
-            language=runtime.settings.text_search_language,
             embedding_model=runtime.embeddings.fingerprint,
         )
     return Ingested(StoredText(document_id, values["title"], len(new_chunks)), duplicate=False)

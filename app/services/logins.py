@@ -6,18 +6,30 @@ token that comes a second time was stolen from somebody, so it ends the login fo
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from app.core import clock, security, tokens
-from app.core.errors import InvalidRefreshToken, LoginFailed, TotpRequired, TotpWrong
+from app.core.audit import Action
+from app.core.errors import (
+    AppError,
+    InvalidRefreshToken,
+    LoginFailed,
+    SuperadminRequired,
+    TotpEnrolmentRequired,
+    TotpRequired,
+    TotpWrong,
+)
 from app.core.principal import SYSTEM, Role
-from app.core.tokens import AccessClaims
+from app.core.tokens import AccessClaims, Purpose
 from app.db.engine import Transaction
 from app.db.models import User
 from app.db.repositories.accounts import AccountRepository
 from app.db.repositories.logins import LoginRepository
-from app.services import guesses, passwords, second_factor
+from app.services import audit, guesses, passwords, second_factor
 from app.services.auth import Caller
 from app.services.runtime import Runtime
+
+_TABLES_LIFETIME: Final = timedelta(hours=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +43,24 @@ class Tokens:
 
 
 async def login(
-    runtime: Runtime, *, email: str, password: str, totp_code: str | None, address: str
+    runtime: Runtime,
+    *,
+    email: str,
+    password: str,
+    totp_code: str | None,
+    address: str,
+    purpose: Purpose = Purpose.API,
 ) -> Tokens:
-    """Log in by password and, where one is enrolled, second factor.
+    """Log in by password and, where one is enrolled, second factor; to the admin tables as a superadmin only.
 
-    Raises LoginFailed, TotpRequired, TotpWrong, TooManyAttempts or SecretUnreadable.
+    Raises LoginFailed, TotpRequired, TotpWrong, TooManyAttempts or SecretUnreadable; for the tables also
+    SuperadminRequired and TotpEnrolmentRequired.
     """
     guess = await guesses.at_account(runtime.database, email, address=address)
     async with runtime.database.unit_of_work(SYSTEM) as session:
         found = await AccountRepository(session).find_by_email(email)
     if not await passwords.verify(password, found) or found is None or not found.is_active:
+        await _tell_failure(runtime, found, LoginFailed.code)
         raise LoginFailed
     if found.totp_enabled_at is not None and not totp_code:
         await guesses.refund(runtime.database, guess)
@@ -49,13 +69,17 @@ async def login(
         user = await AccountRepository(session).lock(found.id)
         if user is None or not user.is_active or user.password_hash != found.password_hash:
             raise LoginFailed  # changed while the password was verified
-        if user.totp_enabled_at is not None and not (
+        if user.totp_enabled_at is None or (
             totp_code and await second_factor.accepts(session, runtime.keyring, user, totp_code)
         ):
-            raise TotpWrong
-        login_id = await LoginRepository(session).add(user, address=address)
-        await guesses.refund_within(session, guess)
-        return await _issue(runtime, session, user, login_id)
+            await guesses.refund_within(session, guess)
+            if (refusal := _refusal(runtime, user, purpose)) is None:
+                login_id = await LoginRepository(session).add(user, address=address)
+                return await _issue(runtime, session, user, login_id, purpose)
+        else:
+            refusal = TotpWrong()
+    await _tell_failure(runtime, found, refusal.code)
+    raise refusal
 
 
 async def refresh(runtime: Runtime, refresh_token: str) -> Tokens:
@@ -72,9 +96,17 @@ async def refresh(runtime: Runtime, refresh_token: str) -> Tokens:
         expires_at = await logins.use_token(token_hash)
         user = await AccountRepository(session).find(held.user_id)
         if expires_at is not None and expires_at > clock.now() and user is not None and user.is_active:
-            return await _issue(runtime, session, user, held.id)
+            return await _issue(runtime, session, user, held.id, Purpose.API)
         if expires_at is None:
             await logins.end(held.id)
+            await audit.record(
+                session,
+                Action.REFRESH_TOKEN_REUSED,
+                organization_id=held.organization_id,
+                object_type="user",
+                object_id=held.user_id,
+                after={"login_id": held.id},
+            )
     raise InvalidRefreshToken  # only here, so that the end of the login is committed
 
 
@@ -94,22 +126,54 @@ async def purge(session: Transaction) -> None:
     await guesses.purge(session)
 
 
-async def _issue(runtime: Runtime, session: Transaction, user: User, login_id: str) -> Tokens:
+async def _tell_failure(runtime: Runtime, user: User | None, reason: str) -> None:
+    """Write a failed login down. Of an unknown account nothing: people type passwords into the field for the address."""
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        await audit.record(
+            session,
+            Action.LOGIN_FAILED,
+            organization_id=user.organization_id if user else None,
+            object_type="user",
+            object_id=user.id if user else None,
+            after={"reason": reason},
+        )
+
+
+def _refusal(runtime: Runtime, user: User, purpose: Purpose) -> AppError | None:
+    """Why somebody who is who they say may not come in here."""
+    if purpose is Purpose.API:
+        return None
+    if user.role != Role.SUPERADMIN:
+        return SuperadminRequired()
+    return TotpEnrolmentRequired() if _lacks_totp(runtime, user) else None
+
+
+def _lacks_totp(runtime: Runtime, user: User) -> bool:
+    required = runtime.settings.admin_totp_required and user.role != Role.USER
+    return required and user.totp_enabled_at is None
+
+
+async def _issue(
+    runtime: Runtime, session: Transaction, user: User, login_id: str, purpose: Purpose
+) -> Tokens:
     settings = runtime.settings
+    lifetime, lasting = (
+        timedelta(minutes=settings.access_token_minutes),
+        timedelta(days=settings.refresh_token_days),
+    )
+    if purpose is Purpose.TABLES:  # a cookie is not refreshed
+        lifetime = lasting = _TABLES_LIFETIME
     refresh_token = security.new_token()
     await LoginRepository(session).add_token(
         login_id=login_id,
         organization_id=user.organization_id,
         token_hash=security.token_hash(refresh_token),
-        expires_at=clock.now() + timedelta(days=settings.refresh_token_days),
+        expires_at=clock.now() + lasting,
     )
-    lifetime = timedelta(minutes=settings.access_token_minutes)
     claims = AccessClaims(user.id, user.organization_id, login_id)
     return Tokens(
-        access_token=tokens.issue(runtime.keyring, claims, lifetime=lifetime),
+        access_token=tokens.issue(runtime.keyring, claims, lifetime=lifetime, purpose=purpose),
         refresh_token=refresh_token,
         expires_in_seconds=int(lifetime.total_seconds()),
-        totp_enrolment_required=settings.admin_totp_required
-        and user.role != Role.USER
-        and user.totp_enabled_at is None,
+        totp_enrolment_required=_lacks_totp(runtime, user),
     )

@@ -13,12 +13,14 @@ from app.core.errors import AppError
 from app.core.principal import SYSTEM
 from app.db import upkeep
 from app.db.repositories.conversations import interrupt_abandoned_answers
-from app.services import logins
+from app.services import indexing, logins
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
 _INTERVAL_SECONDS: Final = 60.0
+_CHUNKS_AT_ONCE: Final = 20
+"""Analysed on the event loop in some ten milliseconds."""
 
 
 @asynccontextmanager
@@ -33,11 +35,8 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
             await task
 
 
-async def run_once(runtime: Runtime, *, changes_seen: int = 0) -> int:
-    """One round: abandoned answers, expired logins, the vector index once it is worth having, the statistics of the vocabulary.
-
-    Returns how many changes of the chunks those statistics know of.
-    """
+async def run_once(runtime: Runtime) -> None:
+    """One round: abandoned answers, expired logins, the vector index once it is worth having, the terms and their counts."""
     async with runtime.database.unit_of_work(SYSTEM) as session:
         interrupted = await interrupt_abandoned_answers(
             session, older_than=timedelta(seconds=runtime.settings.longest_turn_seconds)
@@ -51,14 +50,21 @@ async def run_once(runtime: Runtime, *, changes_seen: int = 0) -> int:
         dimension=runtime.indexed_dimension,
         from_rows=runtime.settings.exact_search_max_values // runtime.indexed_dimension,
     )
-    return await upkeep.refresh_lexeme_statistics(runtime.database, changes_seen=changes_seen)
+    await add_missing_terms(runtime)
+    await upkeep.count_terms(runtime.database)
+
+
+async def add_missing_terms(runtime: Runtime) -> None:
+    """The terms of chunks that an earlier version stored, in small transactions that make room for others."""
+    analysis, added = indexing.analysis(runtime.settings), _CHUNKS_AT_ONCE
+    while added == _CHUNKS_AT_ONCE:
+        added = await upkeep.add_missing_terms(runtime.database, analysis, limit=_CHUNKS_AT_ONCE)
 
 
 async def _forever(runtime: Runtime) -> None:
-    changes_seen = 0
     while True:
         try:
-            changes_seen = await run_once(runtime, changes_seen=changes_seen)
+            await run_once(runtime)
         except AppError as error:  # the database is away: it will be tried again
             log.warning("maintenance_postponed", reason=error.code)
         except Exception as error:  # the top of a background loop: a round may fail, the loop may not end

@@ -5,7 +5,7 @@ document is there and of the claimed generation, and ends the claim: dying anywh
 it twice has one effect.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -19,7 +19,7 @@ from app.db.repositories.collections import CollectionRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.versions import VersionRepository
-from app.rag.chunking import Chunk, Page
+from app.rag.chunking import Page
 from app.rag.parsing.model import ParseFailed
 from app.services import chunks, reading
 from app.services.reading import Reading
@@ -76,16 +76,16 @@ async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
     ) as read:
         report(Stage.CHUNKING, 0.2)
         pages = [Page(page.number, page.text) for page in read.pages]
-        pieces = await chunks.cut(pages, plan, headings=read.headings)
-        if not pieces:
+        cut = await chunks.cut(runtime, pages, plan, headings=read.headings)
+        if not cut.chunks:
             raise reading.nothing_to_read()
         report(Stage.EMBEDDING, 0.3)
         vectors = await chunks.embed(
-            runtime, pieces, done=lambda share: report(Stage.EMBEDDING, 0.3 + 0.6 * share)
+            runtime, cut.chunks, done=lambda share: report(Stage.EMBEDDING, 0.3 + 0.6 * share)
         )
         report(Stage.INDEXING, 0.9)
-        await _complete(runtime, principal, claim, read, pieces, vectors)
-    return len(pieces)
+        await _complete(runtime, principal, claim, read, cut, vectors)
+    return len(cut.chunks)
 
 
 async def _complete(
@@ -93,7 +93,7 @@ async def _complete(
     principal: Principal,
     claim: Claim,
     read: Reading,
-    pieces: Sequence[Chunk],
+    cut: chunks.Cut,
     vectors: chunks.Vectors,
 ) -> None:
     async with runtime.database.unit_of_work(principal) as session:
@@ -108,26 +108,26 @@ async def _complete(
         await versions.clear(document.id, pages=not read.kept)
         if not read.kept:
             await versions.add_pages(document.id, read.pages)
-        await versions.settle(document.id, _values(runtime, document, read, len(pieces)))
+        await versions.settle(document.id, _values(runtime, document, read, cut))
         await chunks.store(
-            pieces,
+            cut,
             vectors,
             lambda batch: documents.add_chunks(
                 document.id,
                 batch,
-                language=runtime.settings.text_search_language,
                 embedding_model=runtime.embeddings.fingerprint,
             ),
         )
 
 
-def _values(runtime: Runtime, document: Document, read: Reading, chunk_count: int) -> dict[str, Any]:
+def _values(runtime: Runtime, document: Document, read: Reading, cut: chunks.Cut) -> dict[str, Any]:
     """The document's columns once this version is the one that is served."""
     values: dict[str, Any] = {
         "status": DocumentStatus.COMPLETED,
         "progress": 1.0,
         "error": None,
-        "chunk_count": chunk_count,
+        "chunk_count": len(cut.chunks),
+        "languages": cut.languages,
         "page_count": len(read.pages),
         "pending": None,
     }

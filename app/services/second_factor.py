@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.core import clock, security, totp
+from app.core.audit import Action
 from app.core.crypto import Keyring
 from app.core.errors import TotpAlreadyEnabled, TotpCodeRefused, TotpNotEnrolled, Unauthenticated
 from app.core.principal import SYSTEM
@@ -11,7 +12,7 @@ from app.db.engine import Transaction
 from app.db.models import User
 from app.db.repositories.accounts import AccountRepository
 from app.db.repositories.logins import LoginRepository
-from app.services import guesses, passwords
+from app.services import audit, guesses, passwords
 from app.services.auth import Caller
 from app.services.guesses import Guess
 from app.services.runtime import Runtime
@@ -92,6 +93,13 @@ async def renew_recovery_codes(runtime: Runtime, caller: Caller, code: str, *, a
         user = await _require_code(session, runtime, caller, code)
         await AccountRepository(session).replace_recovery_codes(
             user, [security.recovery_code_hash(code) for code in codes]
+        )
+        await audit.record(
+            session,
+            Action.RECOVERY_CODES_RENEWED,
+            organization_id=user.organization_id,
+            object_type="user",
+            object_id=user.id,
         )
         await guesses.refund_within(session, guess)
     return codes

@@ -1,9 +1,11 @@
 """The step after SECRET_KEY got a new first key: everything encrypted moves to it, and the old one can be dropped."""
 
+from app.core.audit import Action
 from app.core.crypto import Keyring
 from app.core.principal import SYSTEM
 from app.db.engine import Database
 from app.db.repositories.accounts import AccountRepository
+from app.services import audit
 
 
 async def rotate(database: Database, keyring: Keyring) -> int:
@@ -16,4 +18,11 @@ async def rotate(database: Database, keyring: Keyring) -> int:
         secrets = await accounts.encrypted_secrets()
         for user_id, old in secrets:
             await accounts.replace_secret(user_id, old=old, new=keyring.rotate(old))
+        await audit.record(
+            session,
+            Action.SECRETS_ROTATED,
+            organization_id=None,
+            object_type="secret_key",
+            after={"secrets": len(secrets)},
+        )
     return len(secrets)

@@ -97,14 +97,22 @@ class FetchedPage:
 class PageFetcher:
     """Fetches pages; keeps no connection open, and what robots.txt said for an hour."""
 
-    def __init__(self, policy: AddressPolicy | None = None, *, resolve: Resolve | None = None) -> None:
-        self._policy = policy or AddressPolicy()
-        self._resolve = resolve or resolve_name
+    def __init__(
+        self,
+        policy: AddressPolicy | None = None,
+        *,
+        resolve: Resolve | None = None,
+        connections: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
+        self._backend = _CheckedBackend(
+            policy or AddressPolicy(), resolve or resolve_name, connections or httpcore.AnyIOBackend()
+        )
+        self._allowed = policy.allowed if policy is not None else ()
         self._robots: dict[str, tuple[float, RobotFileParser]] = {}
 
     def check(self, url: str) -> str:
         """The URL in its plainest form, as far as it can be told before its name is resolved. Raises UnsafeUrl."""
-        return str(parse_url(url, allowed=self._policy.allowed))
+        return str(parse_url(url, allowed=self._allowed))
 
     async def fetch(self, url: str, *, into: Path, limits: FetchLimits | None = None) -> FetchedPage:
         """Write the page to the file `into` (which is gone again when this fails). Raises FetchFailed."""
@@ -139,12 +147,12 @@ class PageFetcher:
 
     def _parse(self, url: str) -> WebUrl:
         try:
-            return parse_url(url, allowed=self._policy.allowed)
+            return parse_url(url, allowed=self._allowed)
         except UnsafeUrl as error:
             raise FetchFailed(FetchCode.UNSAFE_URL, error.message) from None
 
     def _open(self, url: WebUrl, limits: FetchLimits) -> "_Exchange":
-        return _Exchange(url, _CheckedBackend(self._policy, self._resolve), limits)
+        return _Exchange(url, self._backend, limits)
 
     async def _may_fetch(self, url: WebUrl, limits: FetchLimits) -> bool:
         """Whether robots.txt lets us; a site without one does, one whose robots.txt fails does not for now (RFC 9309)."""
@@ -190,10 +198,12 @@ async def resolve_name(host: str, port: int) -> Sequence[str]:
 class _CheckedBackend(httpcore.AsyncNetworkBackend):
     """Connects to addresses that have been checked, never to names."""
 
-    def __init__(self, policy: AddressPolicy, resolve: Resolve) -> None:
+    def __init__(
+        self, policy: AddressPolicy, resolve: Resolve, connections: httpcore.AsyncNetworkBackend
+    ) -> None:
         self._policy = policy
         self._resolve = resolve
-        self._connections = httpcore.AnyIOBackend()
+        self._connections = connections
 
     async def connect_tcp(
         self,

@@ -376,4 +376,6 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/api-keys", MANAGERS, status=201, body=fixed(name="K", scopes=["manage"])),
     Row("GET", "/api-keys/{key_id}", MANAGERS & HOME, MANAGERS, make=api_key),
     Row("DELETE", "/api-keys/{key_id}", MANAGERS & HOME, MANAGERS, status=204, make=api_key),
+    Row("GET", "/audit", MANAGERS),
+    Row("GET", "/audit/export", MANAGERS),
 )

@@ -42,8 +42,10 @@ async def fill(database: Database, principal: Principal) -> None:
             " SELECT 'doc_' || :o, :o, id, 't', 'text/plain', 1, :o, 'completed' FROM collections WHERE organization_id = :o",
             "INSERT INTO pages VALUES ('doc_' || :o, 1, :o, 'canary')",
             "INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text,"
-            " language, embedding, embedding_model) SELECT 'chk_' || :o, :o, collection_id, id, 0, 1, 0, 6, 'canary',"
-            " 'english', '[1,2,3]', 'm' FROM documents WHERE organization_id = :o",
+            " embedding, embedding_model) SELECT 'chk_' || :o, :o, collection_id, id, 0, 1, 0, 6, 'canary', '[1,2,3]', 'm'"
+            " FROM documents WHERE organization_id = :o",
+            "INSERT INTO term_statistics VALUES (:o, 1, 0.5)",
+            "INSERT INTO term_counts VALUES (:o, 1, now())",
             "INSERT INTO sessions (organization_id, id, owner_id, title) VALUES (:o, 'sess_1', 'key_1', 't')",
             "INSERT INTO messages (id, organization_id, session_id, role, content, status)"
             " VALUES ('msg_' || :o, :o, 'sess_1', 'user', 'canary', 'complete')",

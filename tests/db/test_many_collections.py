@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
-from app.core.retrieval import SearchFilter
+from app.core.retrieval import Query, Scope, SearchFilter
 from app.db.engine import Database
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import CollectionRepository
 from app.db.repositories.documents import DocumentRepository, NewChunk
 from app.db.repositories.identity import IdentityRepository
+from app.rag.terms import of_chunk, of_question
 
 
 class Pretending(ScopeSizes):
@@ -19,8 +20,8 @@ class Pretending(ScopeSizes):
         super().__init__()
         self.visible, self.whole = visible, whole
 
-    def get(self, scope: tuple[str, ...]) -> int | None:
-        return self.whole if len(scope) == 1 else self.visible
+    def get(self, key: tuple[str, ...]) -> Scope:
+        return Scope(self.whole if len(key) == 1 else self.visible, {"en": 1.0}, rows=100_000)
 
 
 async def fill(database: Database) -> tuple[Principal, list[str]]:
@@ -41,10 +42,18 @@ async def fill(database: Database) -> tuple[Principal, list[str]]:
             )
             vector = np.zeros(32, dtype=np.float32)
             vector[number] = 1
+            text = f"the heron number{number}"
             chunk = NewChunk(
-                ordinal=0, page=1, start=0, end=9, text=f"the heron number{number}", embedding=vector
+                ordinal=0,
+                page=1,
+                start=0,
+                end=9,
+                text=text,
+                language="en",
+                terms=of_chunk(text, language="en"),
+                embedding=vector,
             )
-            await documents.add_chunks(f"doc_{number}", [chunk], language="english", embedding_model="m")
+            await documents.add_chunks(f"doc_{number}", [chunk], embedding_model="m")
     return principal, made
 
 
@@ -57,11 +66,9 @@ async def test_exactly_the_visible_collections_are_searched(
 
     async with database.unit_of_work(principal) as session:
         hits = await ChunkRepository(session, principal).search(
-            question="heron number3 number29",
-            embedding=[1.0] * 32,
+            Query([1.0] * 32, of_question("heron number3 number29", languages=["en"], spoken="en"), 0.4),
             limit=50,
             where=SearchFilter(collection_ids=tuple(made[:20])),
-            language="english",
             embedding_model="m",
             exact_up_to=10_000,
             sizes=Pretending(visible, whole),

@@ -10,7 +10,7 @@ import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.access import Permission
 from app.core.errors import UserNotFound
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
-from app.core.retrieval import SearchFilter
+from app.core.retrieval import Query, QueryTerm, Scope, SearchFilter
 from app.db import queue, repositories
 from app.db.engine import AnyTransaction, Database
 from app.db.models import Base, Document, Stage
@@ -65,7 +65,10 @@ DIRECT = {
     name for name in METHODS if name.split(".")[0] in {c.__name__ for c in TextRepository.__subclasses__()}
 }
 VECTOR = np.ones(4, dtype=np.float32)
-CHUNK = NewChunk(ordinal=7, page=1, start=0, end=6, text="canary", embedding=VECTOR)
+TERM = 4711
+CHUNK = NewChunk(
+    ordinal=7, page=1, start=0, end=6, text="canary", language="en", terms={TERM: 1.0}, embedding=VECTOR
+)
 NEW_DOCUMENT = {"title": "t", "content_type": "text/plain", "size_bytes": 1}
 
 
@@ -85,11 +88,9 @@ class Victim:
     ) -> Awaitable[list[Any]]:
         """With so many chunks pretended visible: few, and many with and without an exact search."""
         return ChunkRepository(session, self.principal).search(
-            question="canary",
-            embedding=VECTOR.tolist(),
+            Query(VECTOR.tolist(), [QueryTerm(TERM, 1.0, 0, ("en",))], dense_weight=0.5),
             limit=5,
             where=SearchFilter(**where),
-            language="english",
             embedding_model="m",
             exact_up_to=exact_up_to,
             sizes=_Pretending(visible),
@@ -103,11 +104,16 @@ class _Pretending(ScopeSizes):
         super().__init__()
         self.size = size
 
-    def get(self, scope: tuple[str, ...]) -> int | None:
-        return self.size
+    def get(self, key: tuple[str, ...]) -> Scope:
+        return Scope(self.size, {"en": 1.0}, rows=100_000)
 
 
 Case = Callable[[Any, Victim], Awaitable[object]]
+
+
+async def chunks_in_scope(session: AsyncSession, victim: Victim, **where: Any) -> int:
+    scope = await ChunkRepository(session, victim.principal).scope(SearchFilter(**where), ScopeSizes())
+    return scope.chunks + len(scope.languages)
 
 
 async def found_of(session: AsyncSession, victim: Victim) -> set[str]:
@@ -131,13 +137,13 @@ def add_text(session: AnyTransaction, v: Victim) -> Awaitable[object]:
             "size_bytes": 1,
             "sha256": "text",
             "tags": [],
+            "languages": ["en"],
             "metadata_": {},
             "origin": None,
             "chunk_count": 1,
         },
         "canary",
         [CHUNK],
-        language="english",
         embedding_model="m",
     )
 
@@ -156,6 +162,10 @@ CASES: dict[str, list[Case]] = {
     ],
     "TextsRepository.add": [add_text],
     "VisibilityRepository.missing": [found_of],
+    "ChunkRepository.scope": [
+        chunks_in_scope,
+        lambda s, v: chunks_in_scope(s, v, collection_ids=(v.collection_id,)),
+    ],
     "ChunkRepository.search": [
         lambda s, v: v.search(s, 1),
         lambda s, v: v.search(s, 1, collection_ids=(v.collection_id,)),
@@ -199,7 +209,9 @@ CASES: dict[str, list[Case]] = {
     "AccessListRepository.revoke": [
         lambda s, v: AccessListRepository(s, v.principal).revoke(v.collection_id, v.listed_user)
     ],
-    "AccessListRepository.clear": [lambda s, v: AccessListRepository(s, v.principal).clear(v.collection_id)],
+    "AccessListRepository.revoke_others": [
+        lambda s, v: AccessListRepository(s, v.principal).revoke_others(v.collection_id, keep=())
+    ],
     "VisibilityRepository.of_user": [lambda s, v: VisibilityRepository(s, v.principal).of_user()],
     "VisibilityRepository.existing": [
         lambda s, v: VisibilityRepository(s, v.principal).existing(frozenset({v.collection_id}))
@@ -222,7 +234,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "DocumentRepository.add_chunks": [
         lambda s, v: DocumentRepository(s, v.principal).add_chunks(
-            v.document_id, [CHUNK], language="english", embedding_model="m"
+            v.document_id, [CHUNK], embedding_model="m"
         )
     ],
     "DocumentRepository.chunks": [
@@ -368,8 +380,8 @@ async def new_victim(database: Database) -> Victim:
             "origin": "file:/canary",
         }
         assert await documents.add_completed(values, ["canary"]) is not None
-        first = NewChunk(ordinal=0, page=1, start=0, end=6, text="canary", embedding=VECTOR)
-        await documents.add_chunks("doc_1", [first], language="english", embedding_model="m")
+        first = replace(CHUNK, ordinal=0)
+        await documents.add_chunks("doc_1", [first], embedding_model="m")
         turns = TurnRepository(session, principal)
         assert await turns.open_turn(new_turn("sess_1", "first"), history=0) == []
         assert await turns.open_turn(new_turn("sess_2", "second"), history=0) == []

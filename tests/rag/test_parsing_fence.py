@@ -207,8 +207,8 @@ async def test_a_stopped_child_is_killed_when_its_time_is_up(tmp_path: Path) -> 
 
 
 async def test_a_file_that_needs_too_much_processor_time_is_not_tried_again(tmp_path: Path) -> None:
-    path = tmp_path / "attributes.html"
-    path.write_text("<p " + " ".join(f"a{number}=1" for number in range(400_000)) + ">text</p>" * 50_000)
+    path = tmp_path / "pages.pdf"
+    path.write_bytes(make_pdf([["many words on a line of a page " * 20] * 50] * 400))
     failure = await failure_of(path, fence(cpu_seconds=0.2, cpu_seconds_per_megabyte=0))
     assert failure.code is FailureCode.PARSER_TIMEOUT
     assert not failure.retryable

@@ -4,6 +4,7 @@ from typing import Final
 
 from app.api.routes import (
     api_keys,
+    audit,
     auth,
     chat,
     collections,
@@ -28,4 +29,5 @@ ROUTERS: Final = (
     users.router,
     organizations.router,
     api_keys.router,
+    audit.router,
 )

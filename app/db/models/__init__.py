@@ -1,6 +1,7 @@
 """The tables. Alembic owns their creation; a test compares these classes with the migrated database."""
 
 from app.db.models.accounts import Guesses, Invitation, Login, PasswordReset, RecoveryCode, RefreshToken
+from app.db.models.audit import AuditEntry
 from app.db.models.base import Base
 from app.db.models.conversations import Message, MessageStatus, Session
 from app.db.models.documents import (
@@ -10,15 +11,17 @@ from app.db.models.documents import (
     Document,
     DocumentStatus,
     IndexState,
-    LexemeStatistic,
     Page,
     Stage,
+    TermCount,
+    TermStatistic,
 )
 from app.db.models.identity import ApiKey, Organization, User
 from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn
 
 __all__ = [
     "ApiKey",
+    "AuditEntry",
     "Base",
     "Chunk",
     "Collection",
@@ -32,7 +35,6 @@ __all__ = [
     "Invitation",
     "Job",
     "JobTurn",
-    "LexemeStatistic",
     "Login",
     "Message",
     "MessageStatus",
@@ -43,5 +45,7 @@ __all__ = [
     "RefreshToken",
     "Session",
     "Stage",
+    "TermCount",
+    "TermStatistic",
     "User",
 ]

@@ -1,23 +1,24 @@
 """Collections, documents, their pages of text, and the chunks that are searched."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pgvector.sqlalchemy import HALFVEC
+from pgvector.sqlalchemy import HALFVEC, SPARSEVEC
 from sqlalchemy import (
     REAL,
     BigInteger,
     CheckConstraint,
-    Computed,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Integer,
     Text,
     UniqueConstraint,
     false,
 )
 from sqlalchemy import text as sql
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REGCONFIG, TSVECTOR
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.access import Visibility
@@ -137,6 +138,7 @@ class Document(Base):
     created_by: Mapped[str | None]
     page_count: Mapped[int] = mapped_column(server_default=sql("0"))
     chunk_count: Mapped[int] = mapped_column(server_default=sql("0"))
+    languages: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))
     filename: Mapped[str | None]
     url: Mapped[str | None]
     origin: Mapped[str | None]
@@ -188,7 +190,10 @@ class Page(Base):
 
 
 class Chunk(Base):
-    """A passage: `pages.text[char_start:char_end] == text`, in code points."""
+    """A passage: `pages.text[char_start:char_end] == text`, in code points.
+
+    `terms` and their `weights` are what `app.rag.terms` makes of it; null until maintenance has done so.
+    """
 
     __tablename__ = "chunks"
 
@@ -203,8 +208,9 @@ class Chunk(Base):
     text: Mapped[str]
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=sql("'{}'"))
-    language: Mapped[str] = mapped_column(REGCONFIG)
-    tsv: Mapped[str] = mapped_column(TSVECTOR, Computed("to_tsvector(language, text)", persisted=True))
+    language: Mapped[str | None]
+    terms: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
+    weights: Mapped[Any | None] = mapped_column(SPARSEVEC)
     embedding: Mapped[Any] = mapped_column(HALFVEC)
     embedding_model: Mapped[str]
 
@@ -212,11 +218,13 @@ class Chunk(Base):
         Index("ix_chunks_scope", "organization_id", "collection_id"),
         UniqueConstraint("document_id", "ordinal"),
         Index(
-            "ix_chunks_scoped_tsv",
-            sql("(array_to_tsvector(ARRAY[organization_id, collection_id]) || tsv)"),
+            "ix_chunks_scoped_terms",
+            sql("((terms || hashtext(organization_id)) || hashtext(collection_id))"),
             postgresql_using="gin",
             postgresql_with={"fastupdate": "off"},
         ),
+        Index("ix_chunks_without_terms", "id", postgresql_where=sql("terms IS NULL")),
+        CheckConstraint("num_nulls(language, terms, weights) IN (0, 3)", name="terms"),
     )
 
 
@@ -233,14 +241,25 @@ class IndexState(Base):
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
 
 
-class LexemeStatistic(Base):
-    """The estimated share of all chunks that contain a lexeme.
+class TermStatistic(Base):
+    """The share of an organization's chunks that contain a term; one that few contain is not listed."""
 
-    The empty lexeme stands for every one that is not listed; ` english` (a lexeme has no blank) for the share of the
-    chunks that are in a language.
-    """
+    __tablename__ = "term_statistics"
 
-    __tablename__ = "lexeme_statistics"
+    organization_id: Mapped[str] = mapped_column(
+        ForeignKey("organizations.id", ondelete="CASCADE"), primary_key=True
+    )
+    term: Mapped[int] = mapped_column(primary_key=True)
+    share: Mapped[float] = mapped_column(REAL)
 
-    lexeme: Mapped[Id]
-    share: Mapped[float]
+
+class TermCount(Base):
+    """Of how many chunks, and when, an organization's terms were last counted."""
+
+    __tablename__ = "term_counts"
+
+    organization_id: Mapped[str] = mapped_column(
+        ForeignKey("organizations.id", ondelete="CASCADE"), primary_key=True
+    )
+    chunks: Mapped[int] = mapped_column(BigInteger)
+    counted_at: Mapped[datetime]

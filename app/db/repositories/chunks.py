@@ -2,113 +2,123 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pgvector import HalfVector
 from sqlalchemy import text
 
-from app.core.retrieval import Condition, Hit, Operator, SearchFilter
+from app.core.retrieval import Condition, Hit, Operator, Query, Scope, SearchFilter
 from app.db.repositories.base import TextRepository
-from app.db.repositories.search_statement import Form, retrieval
+from app.db.repositories.search_statement import Form, Shape, retrieval
 
 _SMALL_SCOPE: Final = 500
 _SMALL_SELECTION: Final = 2000
 _PROBED_COLLECTIONS: Final = 10
 _NEAREST: Final = 50
 _WINDOW: Final = 300
-_DENSE_WEIGHT: Final = 0.4
-_SIZE_SECONDS: Final = 15.0
-_MAX_SIZES: Final = 10_000
+_SCOPE_SECONDS: Final = 15.0
+_MAX_SCOPES: Final = 10_000
+_LARGE_PART: Final = 1 / 3
+_SMALLEST_POPULATION: Final = 0.01
 
 
 class ScopeSizes:
-    """How many chunks an organization's collections hold, remembered for some seconds: it chooses a plan, no result."""
+    """What an organization's collections hold, remembered for some seconds: it chooses a plan and which languages to ask in."""
 
     def __init__(self) -> None:
-        self._sizes: dict[tuple[str, ...], tuple[float, int]] = {}
+        self._scopes: dict[tuple[str, ...], tuple[float, Scope]] = {}
 
-    def get(self, scope: tuple[str, ...]) -> int | None:
-        expires, size = self._sizes.get(scope, (0.0, 0))
-        return size if expires > time.monotonic() else None
+    def get(self, key: tuple[str, ...]) -> Scope | None:
+        expires, scope = self._scopes.get(key, (0.0, None))
+        return scope if expires > time.monotonic() else None
 
-    def put(self, scope: tuple[str, ...], size: int) -> None:
-        if len(self._sizes) >= _MAX_SIZES:
-            self._sizes.clear()
-        self._sizes[scope] = (time.monotonic() + _SIZE_SECONDS, size)
+    def put(self, key: tuple[str, ...], scope: Scope) -> None:
+        if len(self._scopes) >= _MAX_SCOPES:
+            self._scopes.clear()
+        self._scopes[key] = (time.monotonic() + _SCOPE_SECONDS, scope)
 
 
 class ChunkRepository(TextRepository):
+    async def scope(self, where: SearchFilter, sizes: ScopeSizes) -> Scope:
+        """What the collections of a filter hold."""
+        key: tuple[str, ...] = (self.organization_id,)
+        if where.collection_ids is not None:
+            key += (str(hash(frozenset(where.collection_ids))),)  # the ids themselves could be megabytes
+        known = sizes.get(key)
+        if known is None:
+            condition = (
+                "AND collection_id = ANY(CAST(:collection_ids AS text[]))" if where.collection_ids else ""
+            )
+            row = (
+                await self.session.execute(
+                    text(_SCOPE.format(condition=condition)),
+                    {"organization_id": self.organization_id}
+                    | ({"collection_ids": list(where.collection_ids)} if where.collection_ids else {}),
+                )
+            ).one()
+            counted: Mapping[str, int] = json.loads(row.languages or "{}")
+            known = Scope(
+                chunks=row.chunks,
+                languages={language: count / max(row.chunks, 1) for language, count in counted.items()},
+                rows=row.all_rows,
+            )
+            sizes.put(key, known)
+        return known
+
     async def search(
         self,
+        query: Query,
         *,
-        question: str,
-        embedding: Sequence[float],
         limit: int,
         where: SearchFilter,
-        language: str,
         embedding_model: str,
         exact_up_to: int,
         sizes: ScopeSizes,
+        explained: bool = False,
     ) -> list[Hit]:
         """The best chunks of one model's vectors within the filter, best first; exact up to that many in the scope."""
         conditions, parameters = _conditions(where)
-        visible = await self._visible(where, sizes)
-        form = Form.EXACT if visible <= exact_up_to else Form.HNSW
-        if visible <= _SMALL_SCOPE or await self._selects_few(where, conditions, parameters):
+        scope = await self.scope(where, sizes)
+        form = Form.EXACT if scope.chunks <= exact_up_to else Form.HNSW
+        if scope.chunks <= _SMALL_SCOPE or await self._selects_few(where, conditions, parameters):
             form = Form.SMALL
-        statement = retrieval(
+        shape = Shape(
             form,
             embedding_model=embedding_model,
-            dimension=len(embedding),
+            dimension=len(query.embedding),
             nearest=max(_NEAREST, limit),
             conditions=conditions,
-            by_collection=await self._probes_collections(where, visible, sizes),
+            probes_organization=scope.chunks < _LARGE_PART * scope.rows,
+            probes_collections=await self._probes_collections(where, scope, sizes),
+            explained=explained,
         )
+        if form is not Form.SMALL:
+            parameters |= {"window": float(_WINDOW), "visible": float(scope.chunks)}
         rows = await self.session.execute(
-            statement,
+            retrieval(shape),
             {
-                "question": question,
-                "embedding": HalfVector(list(embedding)),
-                "language": language,
+                "embedding": HalfVector(list(query.embedding)),
+                "terms": [term.term for term in query.terms],
+                "words": [term.word for term in query.terms],
+                "shares": [term.share for term in query.terms],
+                "populations": [_population(term.languages, scope) for term in query.terms],
                 "limit": limit,
-                "window": float(_WINDOW),
-                "visible": float(visible),
-                "dense_weight": _DENSE_WEIGHT,
+                "dense_weight": query.dense_weight,
                 **parameters,
             },
         )
         return [Hit(*row) for row in rows]
 
-    async def _visible(self, where: SearchFilter, sizes: ScopeSizes) -> int:
-        scope: tuple[str, ...] = (self.organization_id,)
-        if where.collection_ids is not None:
-            scope += (str(hash(frozenset(where.collection_ids))),)  # the ids themselves could be megabytes
-        known = sizes.get(scope)
-        if known is None:
-            condition = (
-                "AND collection_id = ANY(CAST(:collection_ids AS text[]))" if where.collection_ids else ""
-            )
-            known = int(
-                await self.session.scalar(
-                    text(_VISIBLE + condition),
-                    {"organization_id": self.organization_id}
-                    | ({"collection_ids": list(where.collection_ids)} if where.collection_ids else {}),
-                )
-                or 0
-            )
-            sizes.put(scope, known)
-        return known
-
-    async def _probes_collections(self, where: SearchFilter, visible: int, sizes: ScopeSizes) -> bool:
-        """Whether the collections are lexemes of the full text query, and not only conditions on what it finds.
+    async def _probes_collections(self, where: SearchFilter, scope: Scope, sizes: ScopeSizes) -> bool:
+        """Whether the collections are terms to look up, and not only conditions on what is found.
 
         Each costs about half a millisecond there; without them the index finds the whole organization's matches.
         """
         if where.collection_ids is None or len(where.collection_ids) <= _PROBED_COLLECTIONS:
             return where.collection_ids is not None
-        whole = await self._visible(SearchFilter(), sizes)
-        return len(where.collection_ids) * max(visible, 1) <= _PROBED_COLLECTIONS * whole
+        whole = await self.scope(SearchFilter(), sizes)
+        return len(where.collection_ids) * max(scope.chunks, 1) <= _PROBED_COLLECTIONS * whole.chunks
 
     async def _selects_few(self, where: SearchFilter, conditions: str, parameters: dict[str, Any]) -> bool:
         """Whether documents, tags or metadata narrow the scope so far that reading the rest beats any index."""
@@ -120,7 +130,20 @@ class ChunkRepository(TextRepository):
         return int(matching or 0) <= _SMALL_SELECTION
 
 
-_VISIBLE: Final = "SELECT sum(chunk_count) FROM documents WHERE organization_id = :organization_id "
+def _population(languages: Sequence[str], scope: Scope) -> float:
+    """The part of the chunks in which a term of these languages could stand: all where that is not known."""
+    part = sum(scope.languages.get(language, 0.0) for language in languages)
+    return min(max(part, _SMALLEST_POPULATION), 1.0) if part else 1.0
+
+
+_SCOPE: Final = """
+SELECT coalesce(sum(chunk_count), 0) AS chunks,
+       (SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = CAST('chunks' AS regclass)) AS all_rows,
+       (SELECT CAST(json_object_agg(language, chunks) AS text)
+          FROM (SELECT language, sum(chunk_count) AS chunks FROM documents, unnest(languages) AS language
+                 WHERE organization_id = :organization_id {condition} GROUP BY language) counted) AS languages
+  FROM documents WHERE organization_id = :organization_id {condition}
+"""
 _MATCHING: Final = """
 SELECT count(*) FROM (SELECT FROM searchable_chunks c WHERE true {conditions} LIMIT :most) AS matching
 """

@@ -143,6 +143,7 @@ class AccessListRepository(Repository):
                 statement.on_conflict_do_update(
                     index_elements=["collection_id", "user_id"],
                     set_={"permission": statement.excluded.permission},
+                    where=CollectionUser.permission != statement.excluded.permission,
                 )
             )
 
@@ -159,11 +160,12 @@ class AccessListRepository(Repository):
         )
         return revoked is not None
 
-    async def clear(self, collection_id: str) -> None:
-        """Take everybody off the list."""
+    async def revoke_others(self, collection_id: str, *, keep: Ids[str]) -> None:
+        """Take everybody off the list but those to `keep`."""
         await self.session.execute(
             delete(CollectionUser).where(
                 CollectionUser.organization_id == self.organization_id,
                 CollectionUser.collection_id == collection_id,
+                ~one_of(CollectionUser.user_id, keep),
             )
         )

@@ -1,27 +1,27 @@
-r"""The text of the one retrieval statement: two legs, dense and lexical, scored together over one list of candidates.
+"""The text of the one retrieval statement: two legs, dense and lexical, scored together over one list of candidates.
 
-The lexical leg is BM25 (k1 1.2, b 0.75, length in characters) without statistics that inserts would have to maintain:
+The lexical leg is BM25. What it knows of a chunk alone, the damped frequency of each term, was stored with the chunk as
+a sparse vector (see `app.rag.terms`); what it knows of the organization, the share of chunks with a term, is in
+`term_statistics`, or is counted in the statement itself where the scope is small. So a chunk's score is one inner
+product. Of the question's terms the rarest find candidates, as many as keep the expected number within a window; all of
+them score.
 
-- The shares in `lexeme_statistics` are estimates. They only choose the question's rarest lexemes, as many as keep the
-  expected number of matching chunks within a window.
-- In that window every document frequency is counted exactly; for the commoner lexemes the window's share, smoothed by
-  the estimate, stands in.
-  Twenty imagined chunks with every lexeme in one of them keep the weights sane in a scope of three documents, where a
-  word that occurs nowhere would otherwise outweigh all that do.
-- The frequency of a lexeme within a chunk comes out of `ts_rank` of that lexeme alone: with all weights 1 it is
-  (1 + 1/4 + ... + 1/f²) / 1.645, which inverts.
+Candidates of one leg get the other leg's score too. Twenty imagined chunks with every term in one of them keep the
+weights sane in a scope of three documents, where a word that occurs nowhere would otherwise outweigh all that do.
 
-Measured against a reference BM25 and plain rank fusion in docs/decisions/0004-retrieval-statement.md. Values are bound
-parameters throughout; what is put into the text here are constants, two numbers and the name of the embedding model.
+Measured in docs/decisions/0014-stored-terms.md. Values are bound parameters throughout; what is put into the text here
+are constants, two numbers and the name of the embedding model.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
 from sqlalchemy import TextClause, text
 
-MAX_LEXEMES: Final = 64
+from app.core.retrieval import TERM_DIMENSION
+
 MAX_WINDOW: Final = 2000
 
 
@@ -33,121 +33,130 @@ class Form(StrEnum):
     HNSW = "hnsw"
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the plan of a search depends on; `conditions` are on `c`, each beginning with AND."""
+
+    form: Form
+    embedding_model: str
+    dimension: int
+    nearest: int
+    conditions: str = ""
+    probes_organization: bool = True
+    probes_collections: bool = False
+    explained: bool = False
+
+
 @lru_cache(maxsize=1000)
-def retrieval(
-    form: Form, *, embedding_model: str, dimension: int, nearest: int, conditions: str, by_collection: bool
-) -> TextClause:
-    """The statement of a form; `conditions` are further ones over `c`, each beginning with AND.
+def retrieval(shape: Shape) -> TextClause:
+    """The statement of a shape.
 
     It is planned once for all parameters, since that takes a third of the time of running it. So what a plan depends
     on stands in the text: the model, of which the vector indexes are partial, and how many of the nearest are wanted.
     """
     near = "c.embedding <=> CAST(:embedding AS halfvec)"
     order = f"({near}) + 0"  # the planner would take the HNSW graph for scopes that it serves worse than a plain scan
-    if form is Form.HNSW:
+    if shape.form is Form.HNSW:
         near = order = (
-            f"CAST(c.embedding AS halfvec({dimension:d})) <=> CAST(:embedding AS halfvec({dimension:d}))"
+            f"CAST(c.embedding AS halfvec({shape.dimension:d})) <=> CAST(:embedding AS halfvec({shape.dimension:d}))"
         )
-    if form is Form.SMALL:
-        probe, hits = "CAST(string_agg(CAST(term AS text), ' | ') AS tsquery)", _HITS_BY_SCAN
-    else:
-        probe = _PROBE_WITH_COLLECTIONS if by_collection else _PROBE
-        hits = _HITS_BY_INDEX
     # A colon would begin a parameter of SQLAlchemy's.
-    model = "'" + embedding_model.replace("'", "''").replace(":", "\\:") + "'"
-    # Without the concatenation the planner would combine the full text index with a B-tree that only repeats it.
-    beside_index = conditions.replace("c.collection_id =", "c.collection_id || '' =").replace(
+    model = "'" + shape.embedding_model.replace("'", "''").replace(":", "\\:") + "'"
+    whole = f"c.embedding_model = {model}{shape.conditions}"
+    # Without the concatenation the planner would combine the term index with a B-tree that only repeats it.
+    beside_index = whole.replace("c.collection_id =", "c.collection_id || '' =").replace(
         "c.document_id =", "c.document_id || '' ="
     )
+    if shape.probes_organization:
+        beside_index += _IN_ORGANIZATION
+    if shape.probes_collections:
+        beside_index += _IN_COLLECTIONS
+    candidates = _WHOLE_SCOPE if shape.form is Form.SMALL else _BY_INDEXES
     return text(
-        _RETRIEVAL.format(
-            probe=probe,
-            hits=hits.format(conditions=beside_index, model=model),
-            conditions=conditions,
-            near=near,
-            order=order,
-            model=model,
-            nearest=f"{nearest:d}",
+        candidates.format(
+            whole=whole, beside_index=beside_index, near=near, order=order, nearest=f"{shape.nearest:d}"
         )
+        + _RANKED.format(ranks=_RANKS if shape.explained else _NO_RANKS)
     )
 
 
-# Organization and collections are lexemes of the full text index too, so a common word of a large neighbour costs a
-# small organization nothing. Where the scope is most of the table that lexeme would only be read in vain.
-_IN_ORGANIZATION: Final = """\
-CASE WHEN CAST(:visible AS float8) * 3 < (SELECT reltuples FROM pg_class WHERE oid = CAST('chunks' AS regclass))
-     THEN '''' || current_setting('ibid.organization_id') || ''' & ' ELSE '' END"""
-_PROBE: Final = (
-    f"CAST(({_IN_ORGANIZATION} || '(' || string_agg(CAST(term AS text), ' | ') || ')') AS tsquery)"
-)
-_PROBE_WITH_COLLECTIONS: Final = (
-    f"CAST(({_IN_ORGANIZATION}"
-    " || (SELECT '(' || string_agg('''' || x || '''', ' | ') || ') & ' FROM unnest(CAST(:collection_ids AS text[])) x)"
-    " || '(' || string_agg(CAST(term AS text), ' | ') || ')') AS tsquery)"
+# Organization and collections are terms of the index too, so a common word of a large neighbour costs a small
+# organization nothing. Where the scope is most of the table that term would only be read in vain.
+_IN_ORGANIZATION: Final = " AND c.scoped_terms @> ARRAY[hashtext(current_setting('ibid.organization_id'))]"
+_IN_COLLECTIONS: Final = (
+    " AND c.scoped_terms && ARRAY(SELECT hashtext(x) FROM unnest(CAST(:collection_ids AS text[])) x)"
 )
 
-_HITS_BY_SCAN: Final = """\
-  FROM searchable_chunks c
- WHERE (c.tsv @@ (SELECT query FROM probe)) IS TRUE AND c.embedding_model = {model} {conditions}"""
-_HITS_BY_INDEX: Final = """\
-  FROM matchable_chunks c
- WHERE c.scoped_tsv @@ (SELECT query FROM probe) AND c.embedding_model = {model} {conditions}"""
+_ASKED: Final = """\
+unnest(CAST(:terms AS int[]), CAST(:words AS int[]), CAST(:shares AS float8[]), CAST(:populations AS float8[]))
+         AS q (term, word, share, population)"""
+_QUERY: Final = (
+    "CAST('{{' || string_agg(term || '\\:' || weight, ',') || '}}/" + str(TERM_DIMENSION) + "' AS sparsevec)"
+)
 
-_RETRIEVAL: Final = rf"""
-WITH lexemes AS MATERIALIZED (
-  SELECT term, share, row_number() OVER rarest AS n, sum(share) OVER rarest * CAST(:visible AS float8) AS reach
-    FROM (SELECT CAST('''' || replace(replace(t.lexeme, '\', '\\'), '''', '''''') || '''' AS tsquery) AS term, t.lexeme,
-                 least(CAST(coalesce(s.share, (SELECT share FROM lexeme_statistics WHERE lexeme = ''), 0.0005) AS float8)
-                       / coalesce((SELECT share FROM lexeme_statistics WHERE lexeme = ' ' || CAST(:language AS text)), 1),
-                       0.99) AS share
-            FROM unnest(to_tsvector(CAST(CAST(:language AS text) AS regconfig), CAST(:question AS text))) t
-            LEFT JOIN lexeme_statistics s ON s.lexeme = t.lexeme) known
-  WINDOW rarest AS (ORDER BY share, lexeme) ORDER BY share, lexeme LIMIT {MAX_LEXEMES}
+_BY_INDEXES: Final = f"""
+WITH asked AS MATERIALIZED (
+  SELECT term, word, share * -ln(least(frequency / population, 0.99)) AS weight,
+         row_number() OVER rarest AS n, sum(frequency) OVER rarest * CAST(:visible AS float8) AS reach
+    FROM (SELECT q.*, CAST(coalesce(s.share, 1.5 / greatest(CAST(:visible AS float8), 100)) AS float8) AS frequency
+            FROM {_ASKED}
+            LEFT JOIN term_statistics s
+              ON s.organization_id = current_setting('ibid.organization_id') AND s.term = q.term) known
+  WINDOW rarest AS (ORDER BY frequency, term)
 ), probe AS MATERIALIZED (
-  SELECT count(*) AS terms, {{probe}} AS query FROM lexemes WHERE n = 1 OR reach <= CAST(:window AS float8)
+  SELECT array_agg(term) FILTER (WHERE n = 1 OR reach <= CAST(:window AS float8)) AS terms, {_QUERY} AS query FROM asked
 ), hits AS MATERIALIZED (
-  SELECT c.id, c.tsv, c.char_end - c.char_start AS length, 1 - ({{near}}) AS similarity, true AS hit
-{{hits}} LIMIT {MAX_WINDOW}
+  SELECT c.id, 1 - ({{near}}) AS similarity, -(c.weights <#> (SELECT query FROM probe)) AS lexical
+    FROM matchable_chunks c
+   WHERE c.scoped_terms && (SELECT terms FROM probe) AND {{beside_index}} LIMIT {MAX_WINDOW}
 ), nearest AS MATERIALIZED (
   SELECT c.id, 1 - ({{near}}) AS similarity
-    FROM searchable_chunks c
-   WHERE c.embedding_model = {{model}} {{conditions}}
-   ORDER BY {{order}} LIMIT {{nearest}}
+    FROM searchable_chunks c WHERE {{whole}} ORDER BY {{order}} LIMIT {{nearest}}
 ), candidates AS MATERIALIZED (
   SELECT * FROM hits
   UNION ALL
-  SELECT n.id, c.tsv, c.char_end - c.char_start, n.similarity, false
+  SELECT n.id, n.similarity, -(c.weights <#> (SELECT query FROM probe))
     FROM nearest n JOIN searchable_chunks c ON c.id = n.id
    WHERE NOT EXISTS (SELECT FROM hits h WHERE h.id = n.id)
-), matches AS MATERIALIZED (
-  SELECT c.id, c.hit, c.length, l.n,
-         1 / (1.64493406685 * (1 - CAST(ts_rank('{{{{1,1,1,1}}}}', c.tsv, l.term) AS float8))) - 0.5 AS frequency
-    FROM candidates c JOIN lexemes l ON c.tsv @@ l.term
-), found AS MATERIALIZED (
-  SELECT count(*) AS hits, CAST(greatest(avg(length), 1) AS float8) AS length FROM hits
-), weights AS MATERIALIZED (
-  SELECT n, -ln(share) AS idf, sum(-ln(share)) OVER () AS mass
-    FROM (SELECT l.n, CASE WHEN l.n <= p.terms AND f.hits < {MAX_WINDOW}
-                           THEN (coalesce(m.hits, 0) + 1.5) / (greatest(CAST(:visible AS float8), f.hits) + 21)
-                           WHEN l.n <= p.terms THEN l.share
-                           ELSE (coalesce(m.hits, 0) + 20 * l.share) / (f.hits + 20) END AS share
-            FROM lexemes l CROSS JOIN found f CROSS JOIN probe p
-            LEFT JOIN (SELECT n, count(*) FILTER (WHERE hit) AS hits FROM matches GROUP BY n) m ON m.n = l.n) refined
-), lexical AS (
-  SELECT m.id, sum(w.idf * 2.2 * m.frequency / (m.frequency + 0.3 + 0.9 * m.length / f.length)) AS score,
-         sum(w.idf) / min(w.mass) AS coverage
-    FROM matches m JOIN weights w USING (n) CROSS JOIN found f GROUP BY m.id
-), scored AS (
-  SELECT c.id, c.similarity, coalesce(l.coverage, 0) AS coverage,
-         CAST(:dense_weight AS float8) * (c.similarity - min(c.similarity) OVER everything)
-           / greatest(max(c.similarity) OVER everything - min(c.similarity) OVER everything, 1e-9)
-         + (1 - CAST(:dense_weight AS float8)) * coalesce(l.score, 0) / greatest(max(l.score) OVER everything, 1e-9) AS score
-    FROM candidates c LEFT JOIN lexical l USING (id) WINDOW everything AS ()
+)"""
+
+_WHOLE_SCOPE: Final = f"""
+WITH scope AS MATERIALIZED (
+  SELECT c.id, c.terms, c.weights, 1 - ({{near}}) AS similarity FROM searchable_chunks c WHERE {{whole}}
+), asked AS MATERIALIZED (
+  SELECT q.term, q.word,
+         q.share * -ln((1.5 + count(s.id)) / ((SELECT count(*) FROM scope) * max(q.population) + 21)) AS weight
+    FROM {_ASKED}
+    LEFT JOIN scope s ON s.terms @> ARRAY[q.term]
+   GROUP BY q.term, q.word, q.share
+), probe AS MATERIALIZED (
+  SELECT {_QUERY} AS query FROM asked
+), candidates AS MATERIALIZED (
+  SELECT id, similarity, -(weights <#> (SELECT query FROM probe)) AS lexical FROM scope
+)"""
+
+_NO_RANKS: Final = "CAST(NULL AS bigint) AS dense_rank, CAST(NULL AS bigint) AS lexical_rank"
+_RANKS: Final = """\
+rank() OVER (ORDER BY similarity DESC) AS dense_rank,
+         CASE WHEN lexical > 0 THEN rank() OVER (ORDER BY lexical DESC NULLS LAST) END AS lexical_rank"""
+
+_RANKED: Final = """, scored AS (
+  SELECT id, similarity, coalesce(lexical, 0) AS lexical, {ranks},
+         CAST(:dense_weight AS float8) * (similarity - min(similarity) OVER everything)
+           / greatest(max(similarity) OVER everything - min(similarity) OVER everything, 1e-9)
+         + (1 - CAST(:dense_weight AS float8)) * coalesce(lexical, 0)
+           / greatest(max(lexical) OVER everything, 1e-9) AS score
+    FROM candidates WINDOW everything AS ()
 ), best AS MATERIALIZED (
   SELECT * FROM scored ORDER BY score DESC, id LIMIT :limit
 )
 SELECT c.id, c.document_id, c.collection_id, d.title, d.source, c.page, c.char_start, c.char_end, c.text, b.score,
-       b.similarity, b.coverage
+       b.similarity,
+       coalesce((SELECT sum(weight) FROM (SELECT max(weight) AS weight FROM asked WHERE term = ANY(c.terms)
+                                           GROUP BY word) matched)
+                / (SELECT greatest(sum(weight), 1e-9) FROM (SELECT max(weight) AS weight FROM asked GROUP BY word) all_words),
+                0) AS coverage,
+       b.lexical, b.dense_rank, b.lexical_rank
   FROM best b JOIN searchable_chunks c ON c.id = b.id JOIN documents d ON d.id = c.document_id
  ORDER BY b.score DESC, b.id
 """

@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pgvector import HalfVector
 from sqlalchemy import text
 
 from app.core import ids
 from app.core.chunking import ChunkingSettings, Splitter
 from app.db.models import DocumentStatus
 from app.db.repositories.base import TextRepository
-from app.db.repositories.documents import NewChunk
+from app.db.repositories.documents import NewChunk, columns
 
 _LOOK_UP: Final = text("""
 SELECT c.chunk_size_tokens, c.chunk_overlap_tokens, c.splitter, d.id, d.title, d.chunk_count, d.status
@@ -24,9 +23,10 @@ SELECT c.chunk_size_tokens, c.chunk_overlap_tokens, c.splitter, d.id, d.title, d
 _ADD: Final = text("""
 WITH stored AS (
   INSERT INTO documents (id, organization_id, collection_id, title, source, content_type, size_bytes, sha256, status,
-                         metadata_json, tags, created_by, page_count, chunk_count, origin)
+                         metadata_json, tags, languages, created_by, page_count, chunk_count, origin)
   VALUES (:id, :organization_id, :collection_id, :title, :source, :content_type, :size_bytes, :sha256, 'completed',
-          CAST(CAST(:metadata AS text) AS jsonb), CAST(:tags AS text[]), :created_by, 1, :chunk_count, :origin)
+          CAST(CAST(:metadata AS text) AS jsonb), CAST(:tags AS text[]), CAST(:languages AS text[]), :created_by, 1,
+          :chunk_count, :origin)
   ON CONFLICT DO NOTHING
   RETURNING *
 ), paged AS (
@@ -34,13 +34,14 @@ WITH stored AS (
   SELECT id, 1, organization_id, CAST(:text AS text) FROM stored
 ), chunked AS (
   INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, tags,
-                      metadata, language, embedding, embedding_model)
+                      metadata, language, terms, weights, embedding, embedding_model)
   SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, 1, c.char_start, c.char_end, c.text, d.tags,
-         d.metadata_json, CAST(CAST(:language AS text) AS regconfig), c.embedding, :embedding_model
+         d.metadata_json, c.language, CAST(c.terms AS int[]), c.weights, c.embedding, :embedding_model
     FROM stored d,
          unnest(CAST(:chunk_ids AS text[]), CAST(:ordinals AS int[]), CAST(:starts AS int[]), CAST(:ends AS int[]),
-                CAST(:texts AS text[]), CAST(:embeddings AS halfvec[]))
-           AS c (id, ordinal, char_start, char_end, text, embedding)
+                CAST(:texts AS text[]), CAST(:chunk_languages AS text[]), CAST(:terms AS text[]),
+                CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
+           AS c (id, ordinal, char_start, char_end, text, language, terms, weights, embedding)
 )
 SELECT id FROM stored
 """)
@@ -79,7 +80,6 @@ class TextsRepository(TextRepository):
         page: str,
         chunks: Sequence[NewChunk],
         *,
-        language: str,
         embedding_model: str,
     ) -> StoredText | None:
         """A new document of one page, `completed`; None when another one has this content meanwhile."""
@@ -94,14 +94,8 @@ class TextsRepository(TextRepository):
                     "created_by": self.principal.id,
                     "metadata": json.dumps(values["metadata_"]),
                     "text": page,
-                    "language": language,
                     "embedding_model": embedding_model,
-                    "chunk_ids": [ids.new(ids.Prefix.CHUNK) for _ in chunks],
-                    "ordinals": [chunk.ordinal for chunk in chunks],
-                    "starts": [chunk.start for chunk in chunks],
-                    "ends": [chunk.end for chunk in chunks],
-                    "texts": [chunk.text for chunk in chunks],
-                    "embeddings": [HalfVector(chunk.embedding) for chunk in chunks],
+                    **columns(chunks),
                 },
             )
         ).one_or_none()

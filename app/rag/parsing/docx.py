@@ -15,6 +15,8 @@ _SKIPPED: Final = frozenset(
 _TRANSPARENT_BLOCKS: Final = frozenset(
     f"{W}{name}" for name in "sdt sdtContent ins moveTo customXml smartTag".split()
 )
+_STYLE_DEPTH: Final = 11
+"""How many styles may be based on each other: no more in Word either."""
 _HEADING_NAME: Final = re.compile(r"heading ([1-9])$", re.IGNORECASE)
 _DOC_PROPERTIES: Final = "{http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing}docPr"
 _NOTES: Final = (("footnotes", "footnote"), ("endnotes", "endnote"))
@@ -68,14 +70,13 @@ class _Document:
         styles = (
             {style.get(f"{W}styleId"): style for style in root.iter(f"{W}style")} if root is not None else {}
         )
-        for name, style in styles.items():
-            seen: set[str | None] = set()
+        for name in styles:
             place: str | None = name
-            while place in styles and place not in seen:
-                seen.add(place)
-                style = styles[place]  # noqa: PLW2901 (the style that this one is based on)
-                self._read_style(str(name), style)
-                place = _value(style, "basedOn")
+            for _ in range(_STYLE_DEPTH):
+                if place not in styles:
+                    break
+                self._read_style(str(name), styles[place])
+                place = _value(styles[place], "basedOn")
 
     def _read_style(self, name: str, style: Any) -> None:
         shown = _value(style, "name") or ""

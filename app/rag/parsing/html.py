@@ -45,6 +45,10 @@ _NO_TEXT: Final = re.compile(
     r"<(script|style|template|title)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)", re.IGNORECASE | re.DOTALL
 )
 _TAG: Final = re.compile(r"<[^<>]*>?")
+_LONG_TAG: Final = re.compile(r"<[a-zA-Z][^<>]{50000,}")
+_BLANKS: Final = re.compile(r"\s+[^\s<>]")
+_ATTRIBUTES: Final = 10_000
+"""Reading a tag takes the square of their number."""
 _XML_ENCODING: Final = re.compile(r"^\s*<\?xml[^>]*\?>")
 _LEAST_MAIN_CHARACTERS: Final = 200
 _LEAST_MAIN_SHARE: Final = 0.2
@@ -87,6 +91,8 @@ def parse_html(text: str) -> Any:
     parser = html.HTMLParser(
         encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True, huge_tree=True
     )
+    if any(len(_BLANKS.findall(tag[0])) > _ATTRIBUTES for tag in _LONG_TAG.finditer(text)):
+        raise ParseFailed(FailureCode.BOMB, "A tag of this page has more attributes than any page needs.")
     content = clean(_XML_ENCODING.sub("", text, count=1)).encode()
     if not content.strip():
         return None

@@ -88,10 +88,10 @@ class ParseLimits:
     """What one file may take. Seconds are for a small file; every megabyte of its size adds some."""
 
     memory_bytes: int = 1536 * MEBIBYTE
-    cpu_seconds: float = 20
+    cpu_seconds: float = 18
     cpu_seconds_per_megabyte: float = 2
-    seconds: float = 28
-    seconds_per_megabyte: float = 4
+    seconds: float = 25
+    seconds_per_megabyte: float = 2
     ocr_seconds: float = 900
     pages: int = 20_000
     characters: int = 100_000_000

@@ -259,10 +259,13 @@ def _is_text(head: bytes) -> bool:
     """Whether the bytes can be text: of UTF-16 and UTF-32 by their mark or their zeros, of the rest by control characters."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
         return True
-    if head.count(0) * 100 > len(head):
-        even, odd = head[0::2].count(0), head[1::2].count(0)
-        return min(even, odd) * 20 <= max(even, odd) and max(even, odd) * 4 >= len(head) // 2
-    return len(_CONTROL.findall(head)) * 100 <= len(head)
+    if head.count(0) * 100 <= len(head):
+        return len(_CONTROL.findall(head)) * 100 <= len(head)
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if min(even, odd) * 20 > max(even, odd) or max(even, odd) * 4 < len(head) // 2:
+        return False
+    wide = head[: len(head) // 2 * 2].decode("utf-16-le" if odd > even else "utf-16-be", "replace")
+    return len(_CONTROL.findall(wide.encode())) * 100 <= len(wide)
 
 
 def _mismatch(found: Kind, named: Kind) -> ParseFailed:

@@ -1,0 +1,210 @@
+"""Which language a text is in, and what is known of a language: its stemmer and its stop words.
+
+Languages are named by their ISO 639-1 code. Detection is py3langid's, narrowed to languages that people keep documents
+in; the stemmers are Snowball's, those of PostgreSQL and newer ones. Both are the same for documents and questions.
+"""
+
+import threading
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import Stemmer
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
+UNKNOWN: Final = "und"
+"""No language: words are folded, but neither stemmed nor dropped."""
+
+STEMMERS: Final = {
+    "ar": "arabic",
+    "bs": "serbian",
+    "ca": "catalan",
+    "cs": "czech",
+    "da": "danish",
+    "de": "german",
+    "el": "greek",
+    "en": "english",
+    "eo": "esperanto",
+    "es": "spanish",
+    "et": "estonian",
+    "eu": "basque",
+    "fa": "persian",
+    "fi": "finnish",
+    "fr": "french",
+    "ga": "irish",
+    "hi": "hindi",
+    "hr": "serbian",
+    "hu": "hungarian",
+    "hy": "armenian",
+    "id": "indonesian",
+    "it": "italian",
+    "lt": "lithuanian",
+    "ms": "indonesian",
+    "ne": "nepali",
+    "nl": "dutch",
+    "no": "norwegian",
+    "pl": "polish",
+    "pt": "portuguese",
+    "ro": "romanian",
+    "ru": "russian",
+    "sr": "serbian",
+    "sv": "swedish",
+    "ta": "tamil",
+    "tr": "turkish",
+    "yi": "yiddish",
+}
+_WITHOUT_STEMMER: Final = (
+    *(
+        "az",
+        "be",
+        "bg",
+        "bn",
+        "gl",
+        "gu",
+        "he",
+        "is",
+        "ja",
+        "ka",
+        "kk",
+        "km",
+        "kn",
+        "ko",
+        "la",
+        "lo",
+        "lv",
+        "mk",
+        "ml",
+    ),
+    *(
+        "mn",
+        "mr",
+        "mt",
+        "my",
+        "pa",
+        "si",
+        "sk",
+        "sl",
+        "sq",
+        "sw",
+        "te",
+        "th",
+        "tl",
+        "uk",
+        "ur",
+        "uz",
+        "vi",
+        "zh",
+    ),
+)
+CODES: Final = frozenset({*STEMMERS, *_WITHOUT_STEMMER})
+POSTGRES_CONFIGURATIONS: Final = {
+    "arabic": "ar",
+    "armenian": "hy",
+    "basque": "eu",
+    "catalan": "ca",
+    "danish": "da",
+    "dutch": "nl",
+    "english": "en",
+    "estonian": "et",
+    "finnish": "fi",
+    "french": "fr",
+    "german": "de",
+    "greek": "el",
+    "hindi": "hi",
+    "hungarian": "hu",
+    "indonesian": "id",
+    "irish": "ga",
+    "italian": "it",
+    "lithuanian": "lt",
+    "nepali": "ne",
+    "norwegian": "no",
+    "portuguese": "pt",
+    "romanian": "ro",
+    "russian": "ru",
+    "serbian": "sr",
+    "simple": UNKNOWN,
+    "spanish": "es",
+    "swedish": "sv",
+    "tamil": "ta",
+    "turkish": "tr",
+    "yiddish": "yi",
+}
+"""The names of PostgreSQL's text search configurations, by which a language may be named too."""
+
+_SAMPLE_CHARACTERS: Final = 1_000
+_STOP_WORDS: Final = Path(__file__).parent / "assets" / "stop_words"
+
+
+_loading = threading.Lock()
+_stemming = threading.Lock()
+
+
+def detect(text: str) -> tuple[str, float]:
+    """The language of a text by its first thousand characters, and how sure that is (0 to 1)."""
+    sample = text[:_SAMPLE_CHARACTERS]
+    if not any(map(str.isalpha, sample)):
+        return UNKNOWN, 0.0
+    language, confidence = _identifier().classify(sample)
+    return ("no" if language == "nn" else language), confidence
+
+
+def warm_up() -> None:
+    """Load the model of detection (0.6 s); without this the first text does."""
+    _identifier()
+
+
+def stem(word: str, language: str) -> str:
+    """The stem of a folded word; the word itself where its language has no stemmer."""
+    algorithm = STEMMERS.get(language)
+    if algorithm is None:
+        return word
+    with _stemming:  # a stemmer is not safe between threads
+        stemmed: str = _stemmer(algorithm).stemWord(word)
+    return stemmed
+
+
+@cache
+def stop_words(language: str) -> frozenset[str]:
+    """Words that say nothing of what a text is about, folded."""
+    try:
+        return frozenset((_STOP_WORDS / f"{language}.txt").read_text(encoding="utf-8").split())
+    except FileNotFoundError:
+        return frozenset()
+
+
+def common(languages: Counter[str], *, share: float, most: int) -> tuple[str, ...]:
+    """The languages that make up at least this share of all, the commonest first."""
+    total = languages.total()
+    return tuple(language for language, count in languages.most_common(most) if count >= share * total)
+
+
+@cache
+def _stemmer(algorithm: str) -> Stemmer.Stemmer:
+    return Stemmer.Stemmer(algorithm, maxCacheSize=0)
+
+
+def _identifier() -> "LanguageIdentifier":
+    with _loading:
+        return _loaded_identifier()
+
+
+@cache
+def _loaded_identifier() -> "LanguageIdentifier":
+    # 20 MB of tables that the command line does without, and the languages that are left out take half of them.
+    from py3langid import langid, modelio
+
+    weights, priors, labels, moves, rows, outputs = modelio.load_model(langid.MODEL_DIR / langid.MODEL_FILE)
+    wanted = [place for place, label in enumerate(labels) if label in CODES or label == "nn"]
+    return langid.LanguageIdentifier(
+        np.ascontiguousarray(weights[:, wanted]),
+        np.asarray(priors)[wanted],
+        [labels[place] for place in wanted],
+        moves,
+        outputs,
+        norm_probs=True,
+        tk_row=rows,
+    )

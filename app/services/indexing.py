@@ -1,0 +1,70 @@
+"""What the full text search knows of texts: the language of each, and its terms; the same for chunks and questions."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from app.core.config import Settings
+from app.core.retrieval import QueryTerm, Scope
+from app.rag import languages, terms
+
+Analysed = tuple[str, Mapping[int, float]]
+
+_SURE: Final = 0.8
+_LIKELY: Final = 0.4
+_UNLIKELY: Final = 0.15
+_COMMON_PART: Final = 0.02
+_MOST_LANGUAGES: Final = 4
+
+
+def analyse(settings: Settings, texts: Sequence[str], *, context: str = "") -> list[Analysed]:
+    """The language and the terms of each of a document's chunks, in order.
+
+    A chunk has its document's language unless it clearly is in another one. Takes 0.5 ms a kilobyte.
+    """
+    fixed = fixed_language(settings)
+    whole = fixed or _language_of("\n".join(texts[:: max(1, len(texts) // 8)]))
+    analysed: list[Analysed] = []
+    for text in texts:
+        language = whole
+        if fixed is None and len(texts) > 1:
+            own, confidence = languages.detect(text)
+            if confidence >= _SURE:
+                language = own
+        analysed.append((language, terms.of_chunk(text, language=language, context=context)))
+    return analysed
+
+
+def analysis(settings: Settings) -> Callable[[str], Analysed]:
+    """The same for one chunk whose document is not at hand."""
+    return lambda text: analyse(settings, [text])[0]
+
+
+def languages_of(analysed: Sequence[Analysed]) -> list[str]:
+    """The languages of a document, the commonest first."""
+    return [language for language, _ in Counter(language for language, _ in analysed).most_common()]
+
+
+def question_terms(settings: Settings, question: str, scope: Scope) -> list[QueryTerm]:
+    """The terms of a question, in the languages that its scope is mostly written in."""
+    fixed = fixed_language(settings)
+    if fixed is not None:
+        return terms.of_question(question, languages=[fixed], spoken=fixed)
+    known = [language for language, part in sorted(scope.languages.items(), key=lambda item: -item[1])]
+    common = [language for language in known if scope.languages[language] >= _COMMON_PART][:_MOST_LANGUAGES]
+    detected, confidence = languages.detect(question)
+    spoken = detected if confidence >= _LIKELY or not known else known[0]
+    if spoken in known and spoken not in common:
+        common.append(spoken)
+    return terms.of_question(question, languages=common or [spoken], spoken=spoken)
+
+
+def fixed_language(settings: Settings) -> str | None:
+    """The language that all texts are taken to be in, if the settings name one: by its code or PostgreSQL's name."""
+    name = settings.text_search_language
+    return None if name == "auto" else languages.POSTGRES_CONFIGURATIONS.get(name, name)
+
+
+def _language_of(text: str) -> str:
+    language, confidence = languages.detect(text)
+    return language if confidence >= _UNLIKELY else languages.UNKNOWN
