@@ -136,9 +136,9 @@ def test_each_line_of_a_corpus_is_a_document(tmp_path: Path) -> None:
 
     first, second, third, fourth = read(tmp_path)
 
-    origin = f"file:{tmp_path / 'corpus.jsonl'}#s0"
-    assert first == Readable("corpus.jsonl#s0", 48, "One.", "First", "utf-8", origin=origin)
-    assert second == Readable("corpus.jsonl#3", 17, "Two.", None, "utf-8")
+    origin = f"file:{tmp_path / 'corpus.jsonl'}"
+    assert first == Readable("corpus.jsonl#s0", 48, "One.", "First", "utf-8", origin=f"{origin}#s0")
+    assert second == Readable("corpus.jsonl#3", 17, "Two.", None, "utf-8", origin=f"{origin}#3")
     assert isinstance(third, Unreadable)
     assert isinstance(fourth, Unreadable)
     assert "Line 5 is not a JSON object with a `text`" in fourth.error.message
