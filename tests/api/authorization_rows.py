@@ -272,6 +272,8 @@ ROWS: tuple[Row, ...] = (
     Row("GET", "/documents/{document_id}/content", READERS & HOME, READERS, make=uploaded),
     Row("POST", "/documents/{document_id}/reprocess", CHANGERS & HOME, CHANGERS, status=202, make=document),
     Row("POST", "/documents/{document_id}/cancel", CHANGERS & HOME, CHANGERS, make=queued),
+    Row("GET", "/admin/index/health", MANAGERS),
+    Row("POST", "/admin/index/repair", MANAGERS, status=202),
     Row("GET", "/collections", READERS),
     Row("POST", "/collections", MANAGERS, status=201, body=fixed(name="N")),
     Row("GET", "/collections/{collection_id}", READERS & HOME, READERS, make=collection),

@@ -35,6 +35,7 @@ from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository, NewChunk
 from app.db.repositories.idempotency import IdempotencyRepository
 from app.db.repositories.identity import IdentityRepository
+from app.db.repositories.index_health import IndexHealthRepository
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.places import PlaceRepository
 from app.db.repositories.texts import TextsRepository
@@ -153,6 +154,22 @@ async def adopt(session: AsyncSession, v: Victim) -> object:
     document = Document(id=v.document_id, collection_id=v.collection_id)
     adopted = await VersionRepository(session, v.principal).adopt(document, "file:/other")
     return None if adopted is document else adopted
+
+
+async def problems_of(session: AsyncSession, v: Victim) -> object:
+    problems = await IndexHealthRepository(session, v.principal).problems(embedding_model="another")
+    return {name: count for name, count in problems.items() if count}
+
+
+async def to_process_anew(session: AsyncSession, v: Victim) -> object:
+    await queue.cancel(session, v.document_id)  # what waits already is left out
+    return await IndexHealthRepository(session, v.principal).to_process_anew(
+        embedding_model="another", limit=9
+    )
+
+
+async def queue_of(session: AsyncSession, v: Victim) -> object:
+    return [number for number in await IndexHealthRepository(session, v.principal).queue() if number]
 
 
 CASES: dict[str, list[Case]] = {
@@ -275,6 +292,9 @@ CASES: dict[str, list[Case]] = {
     "VersionRepository.pages": [
         lambda s, v: VersionRepository(s, v.principal).pages(v.document_id, limit=9, offset=0)
     ],
+    "IndexHealthRepository.problems": [problems_of],
+    "IndexHealthRepository.to_process_anew": [to_process_anew],
+    "IndexHealthRepository.queue": [queue_of],
     "OutboxRepository.add": [
         lambda s, v: OutboxRepository(s, v.principal).add("k2", grace=timedelta(minutes=1))
     ],
