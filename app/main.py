@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 from fastapi import FastAPI
 
-from app import __version__
+from app import __version__, worker
 from app.api.documentation import add_documentation
 from app.api.draining import Draining
 from app.api.errors import add_error_handlers
@@ -20,8 +20,9 @@ from app.core import crypto, memory
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
 from app.core.errors import AppError, StartupError
 from app.core.principal import SYSTEM
-from app.db import embedded, migrations, upkeep
+from app.db import embedded, migrations, queue, upkeep
 from app.db.engine import Database, check_server, create_database
+from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, languages, llms
@@ -29,6 +30,9 @@ from app.rag.errors import RagError
 from app.rag.provider_http import HttpClient, ProviderClient
 from app.services import bursts, diagnostics, first_run, indexing, maintenance
 from app.services.runtime import Runtime
+from app.services.web_pages import PageFetcher
+from app.storage import originals
+from app.storage.spool import Spool
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +57,14 @@ def create_app(settings: Settings) -> FastAPI:
                 raise
             app.state.runtime, app.state.credentials = runtime, credentials
             await stack.enter_async_context(maintenance.running(runtime))
+            if settings.worker_concurrency:
+                await stack.enter_async_context(
+                    worker.running(
+                        runtime,
+                        concurrency=settings.worker_concurrency,
+                        drain_seconds=settings.shutdown_timeout_seconds,
+                    )
+                )
             memory.settle()
             yield
 
@@ -141,6 +153,8 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
                 embedding_model=embeddings.fingerprint, dimension=embeddings.dimension
             )
         await upkeep.ensure_exact_index(database, embedding_model=indexed_model, dimension=indexed_dimension)
+        listener = Listener((queue.JOBS, queue.DOCUMENTS))
+        await stack.enter_async_context(listener.running(database))
         if indexed_model != embeddings.fingerprint:
             log.error("embedding_model_mismatch", indexed=indexed_model, configured=embeddings.fingerprint)
         yield Runtime(
@@ -154,7 +168,19 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             scope_sizes=ScopeSizes(),
             keyring=keyring,
             counters=counters,
+            originals=open_storage(settings),
+            spool=Spool(settings.data_dir / "spool"),
+            listener=listener,
+            web=PageFetcher(),
         )
+
+
+def open_storage(settings: Settings) -> originals.Originals:
+    """Where original files are kept. Raises StartupError."""
+    try:
+        return originals.open_originals(settings.storage_url, folder=settings.data_dir / "originals")
+    except (originals.InvalidStorageUrl, OSError) as error:
+        raise StartupError(f"STORAGE_URL can't be used: {error}") from error
 
 
 def http_client(settings: Settings) -> HttpClient:

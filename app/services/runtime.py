@@ -6,11 +6,15 @@ from app.core.config import EXTRACTIVE_MODEL, Settings
 from app.core.crypto import Keyring
 from app.core.errors import EmbeddingModelMismatch
 from app.db.engine import Database
+from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
 from app.services.bursts import Counters
+from app.services.web_pages import PageFetcher
+from app.storage.originals import Originals
+from app.storage.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,10 @@ class Runtime:
     scope_sizes: ScopeSizes
     keyring: Keyring
     counters: Counters
+    originals: Originals
+    spool: Spool
+    listener: Listener
+    web: PageFetcher
 
     @property
     def model_name(self) -> str:

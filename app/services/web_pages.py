@@ -73,6 +73,10 @@ class PageFetcher:
         self._allowed = policy.allowed if policy is not None else ()
         self._robots: dict[str, tuple[float, RobotFileParser]] = {}
 
+    def check(self, url: str) -> str:
+        """The URL in its plainest form, as far as it can be told before its name is resolved. Raises UnsafeUrl."""
+        return str(parse_url(url, allowed=self._allowed))
+
     async def fetch(self, url: str, *, into: Path, limits: FetchLimits | None = None) -> FetchedPage:
         """Write the page to the file `into` (which is gone again when this fails). Raises FetchFailed."""
         limits = limits or FetchLimits()

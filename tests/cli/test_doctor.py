@@ -26,7 +26,7 @@ def test_all_is_well(library: Library, run_here: RunHere) -> None:
     assert ran.json["ok"] is True
     assert {check["status"] for check in ran.json["checks"]} == {"ok"}
     found = {check["name"]: check["message"] for check in ran.json["checks"]}
-    assert found["contents"] == "organizations: 1, documents: 3, chunks: 3"
+    assert found["contents"] == "organizations: 1, documents: 5, chunks: 4"
     assert {"Python", "settings", "database", "pgvector", "migrations", "roles", "index"} <= found.keys()
 
 
