@@ -38,6 +38,11 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \
     DATA_DIR=/data
+# Pictures of text, and scanned PDFs, are read where Tesseract is installed (Debian's names of its languages: tesseract-ocr-deu, ...):
+#
+#   docker build --build-arg OCR="tesseract-ocr tesseract-ocr-msa" -t ibid .
+ARG OCR=""
+RUN [ -z "$OCR" ] || { apt-get update && apt-get install -y --no-install-recommends $OCR && rm -rf /var/lib/apt/lists/*; }
 # A name for the number, because initdb asks for the name of who runs it.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin ibid \
  && install --directory --owner 10001 --group 10001 --mode 0750 /data

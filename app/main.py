@@ -5,12 +5,10 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import httpx
 import structlog
 from fastapi import FastAPI
-from httpx_aiohttp import AiohttpTransport
 
-from app import __version__
+from app import __version__, worker
 from app.api.documentation import add_documentation
 from app.api.draining import Draining
 from app.api.errors import add_error_handlers
@@ -22,14 +20,19 @@ from app.core import crypto, memory
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
 from app.core.errors import AppError, StartupError
 from app.core.principal import SYSTEM
-from app.db import embedded, migrations, upkeep
+from app.db import embedded, migrations, queue, upkeep
 from app.db.engine import Database, check_server, create_database
+from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, languages, llms
 from app.rag.errors import RagError
+from app.rag.provider_http import HttpClient, ProviderClient
 from app.services import bursts, diagnostics, first_run, indexing, maintenance
 from app.services.runtime import Runtime
+from app.services.web_pages import PageFetcher
+from app.storage import originals
+from app.storage.spool import Spool
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +57,14 @@ def create_app(settings: Settings) -> FastAPI:
                 raise
             app.state.runtime, app.state.credentials = runtime, credentials
             await stack.enter_async_context(maintenance.running(runtime))
+            if settings.worker_concurrency:
+                await stack.enter_async_context(
+                    worker.running(
+                        runtime,
+                        concurrency=settings.worker_concurrency,
+                        drain_seconds=settings.shutdown_timeout_seconds,
+                    )
+                )
             memory.settle()
             yield
 
@@ -142,12 +153,13 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
                 embedding_model=embeddings.fingerprint, dimension=embeddings.dimension
             )
         await upkeep.ensure_exact_index(database, embedding_model=indexed_model, dimension=indexed_dimension)
+        listener = Listener((queue.JOBS, queue.DOCUMENTS))
+        await stack.enter_async_context(listener.running(database))
         if indexed_model != embeddings.fingerprint:
             log.error("embedding_model_mismatch", indexed=indexed_model, configured=embeddings.fingerprint)
         yield Runtime(
             settings=settings,
             database=database,
-            http_client=client,
             embeddings=embeddings,
             index=index.build(embeddings.embedder),
             chat_model=None if settings.answers_extractively else chat_model(settings, client),
@@ -156,22 +168,29 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             scope_sizes=ScopeSizes(),
             keyring=keyring,
             counters=counters,
+            originals=open_storage(settings),
+            spool=Spool(settings.data_dir / "spool"),
+            listener=listener,
+            web=PageFetcher(),
         )
 
 
-def http_client(settings: Settings) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        timeout=httpx.Timeout(
-            settings.provider_first_token_timeout_seconds, connect=settings.provider_connect_timeout_seconds
-        ),
-        # aiohttp's connections under httpx's interface cost two thirds of the CPU of httpx's own.
-        transport=AiohttpTransport(trust_env=False, limits=httpx.Limits(max_connections=500)),
-        follow_redirects=False,
-        trust_env=False,
+def open_storage(settings: Settings) -> originals.Originals:
+    """Where original files are kept. Raises StartupError."""
+    try:
+        return originals.open_originals(settings.storage_url, folder=settings.data_dir / "originals")
+    except (originals.InvalidStorageUrl, OSError) as error:
+        raise StartupError(f"STORAGE_URL can't be used: {error}") from error
+
+
+def http_client(settings: Settings) -> HttpClient:
+    return HttpClient(
+        connect_timeout_seconds=settings.provider_connect_timeout_seconds,
+        read_timeout_seconds=settings.provider_first_token_timeout_seconds,
     )
 
 
-def embedding_model(settings: Settings, client: httpx.AsyncClient) -> embedding.EmbeddingModel:
+def embedding_model(settings: Settings, client: ProviderClient) -> embedding.EmbeddingModel:
     if settings.uses_local_embeddings:
         if settings.embedding_model not in (None, "local", LOCAL_EMBEDDING_MODEL):
             log.warning("no_provider_key", wanted=settings.embedding_model, used=LOCAL_EMBEDDING_MODEL)
@@ -189,7 +208,7 @@ def embedding_model(settings: Settings, client: httpx.AsyncClient) -> embedding.
     )
 
 
-def chat_model(settings: Settings, client: httpx.AsyncClient) -> llms.ChatModel:
+def chat_model(settings: Settings, client: ProviderClient) -> llms.ChatModel:
     assert settings.openai_api_key is not None
     return llms.build(
         llms.ChatModelConfig(

@@ -112,6 +112,32 @@ def service(settings: Mapping[str, str], folder: Path, name: str = "service") ->
 
 
 @contextmanager
+def worker(settings: Mapping[str, str], folder: Path) -> Iterator[None]:
+    """`ibid worker` with these settings alone, once it works."""
+    log = folder / f"worker.{secrets.token_hex(4)}.log"
+    environment = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("ibid")), "worker"],
+            env={**environment, "PYTHONPATH": str(ROOT), "SECRET_KEY": secrets.token_hex(32), **settings},
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while b"Ibid works on" not in log.read_bytes():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Failed(f"the worker did not start:\n{_last_lines(log)}")
+            time.sleep(0.02)
+        yield
+    finally:
+        _end(process)
+
+
+@contextmanager
 def simulator(folder: Path, *, dims: int = 1536, tokens: int = 100, echo: bool = False) -> Iterator[Server]:
     """The provider simulator; with `echo` half an answer is of the last message. Raises Skipped where it is absent."""
     if not SIMULATOR.exists():

@@ -5,4 +5,5 @@ pytest_plugins = (
     "tests.fixtures.service",
     "tests.fixtures.provider",
     "tests.fixtures.people",
+    "tests.fixtures.workers",
 )

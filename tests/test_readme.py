@@ -33,14 +33,20 @@ async def run_curl(words: list[str], service: Service, key: str) -> httpx.Respon
     headers = dict(words[n + 1].split(": ", 1) for n, word in enumerate(words) if word == "-H")
     headers["Authorization"] = headers["Authorization"].replace("$KEY", key)
     data = next((words[n + 1] for n, word in enumerate(words) if word == "-d"), None)
+    parts = [words[n + 1].split("=", 1) for n, word in enumerate(words) if word == "-F"]
+    files = [(name, (value[1:], (ROOT / value[1:]).read_bytes())) for name, value in parts if value[0] == "@"]
+    fields = {name: value for name, value in parts if value[0] != "@"}
+    method = "POST" if data or parts else "GET"
     async with service.client(None) as client:
         url = address.removeprefix("localhost:8000")
-        return await client.request("POST" if data else "GET", url, headers=headers, content=data)
+        if files:
+            return await client.post(url, headers=headers, files=files, data=fields)
+        return await client.request(method, url, headers=headers, content=data)
 
 
 async def test_the_first_conversation_goes_as_shown(service: Service) -> None:
     key, _ = await service.new_key()
-    ingest, ask, stream, off_topic = commands("curl")
+    ingest, ask, stream, off_topic, upload, listing = commands("curl")
 
     assert (await run_curl(ingest, service, key)).json()["status"] == "indexed"
     answer = (await run_curl(ask, service, key)).json()
@@ -62,6 +68,10 @@ async def test_the_first_conversation_goes_as_shown(service: Service) -> None:
     assert "It measures every machine each second. [1]" in streamed.text
     assert '"session_id":"sess_abc123"' in streamed.text
     assert refused["refused"] is True
+    uploaded = (await run_curl(upload, service, key)).json()
+    listed = (await run_curl(listing, service, key)).json()
+    assert [result["status"] for result in uploaded] == ["uploaded"] * 2
+    assert {document["id"] for document in listed} == {result["document_id"] for result in uploaded}
     async with service.client(key) as client:
         assert (await client.post("/search", json=shown[2])).status_code == 200
 

@@ -150,3 +150,11 @@ async def get_client_address() -> str:
 
 
 AddressDep = Annotated[str, Depends(get_client_address)]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="A value of the client's own, new for each thing it wants done. The same request with the same key"
+        " within 24 hours gets the same answer and is not carried out again."
+    ),
+]

@@ -18,6 +18,7 @@ from structlog.contextvars import clear_contextvars
 from app.api import addresses
 from app.api.browsers import add_browser_rules
 from app.api.errors import error_body, response_of, unexpected_error
+from app.api.multipart import UPLOADS_AT_ONCE
 from app.core import ids, origin
 from app.core.config import Network, Settings
 from app.core.errors import HeadTooLarge, TargetTooLong, TooLarge
@@ -29,14 +30,19 @@ _DISCARD_FACTOR: Final = 4
 _MAX_TARGET_BYTES: Final = 8_192
 _MAX_HEADERS: Final = 100
 _MAX_HEADER_BYTES: Final = 24_576
+_UPLOADS: Final = ("/documents", "/v1/documents")
 _QUIET: Final = ("/health", "/v1/health")
 
 
 def add_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added is the outermost."""
     app.add_middleware(UnexpectedErrorMiddleware)
-    # Escaped as \uXXXX a text is up to six times its bytes, in practice twice.
-    app.add_middleware(RequestLimitsMiddleware, max_bytes=2 * settings.ingest_max_text_bytes + 1_000_000)
+    app.add_middleware(
+        RequestLimitsMiddleware,
+        # Escaped as \uXXXX a text is up to six times its bytes, in practice twice.
+        max_bytes=2 * settings.ingest_max_text_bytes + 1_000_000,
+        max_upload_bytes=UPLOADS_AT_ONCE * settings.max_upload_bytes + 1_000_000,
+    )
     add_browser_rules(app, settings)
     app.add_middleware(AccessLogMiddleware)
     app.add_middleware(OriginMiddleware, trusted_proxies=settings.trusted_networks)
@@ -99,21 +105,23 @@ class RequestLimitsMiddleware:
     FastAPI's own `max_body_size` does the same but answers in plain text, and every error here has one shape.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_upload_bytes: int) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.max_upload_bytes = max_upload_bytes
+        """For requests with files, which are not held in memory."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = scope["headers"]
         if (refusal := _refusal_of_head(scope)) is not None:
             await refusal(scope, receive, send)
             return
-        declared = dict(headers).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_bytes:
-            await self._refuse(scope, receive, send)
+        limit = self._limit(scope)
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            await self._refuse(scope, receive, send, limit)
             return
         received = 0
 
@@ -121,16 +129,19 @@ class RequestLimitsMiddleware:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_bytes:
+            if received > limit:
                 raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return message
 
         await self.app(scope, counting, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = TooLarge(
-            f"The body is larger than {self.max_bytes:,} bytes.", details={"limit_bytes": self.max_bytes}
-        )
+    def _limit(self, scope: Scope) -> int:
+        if scope["method"] == "POST" and scope["path"].rstrip("/") in _UPLOADS:
+            return self.max_upload_bytes
+        return self.max_bytes
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+        error = TooLarge(f"The body is larger than {limit:,} bytes.", details={"limit_bytes": limit})
         await self._discard(receive)
         response = response_of(error)
         response.headers["Connection"] = "close"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app import __version__
-from app.cli import ask, doctor, ingest, key, keys, search, serve, terminal, user
+from app.cli import ask, doctor, evaluate, ingest, key, keys, search, serve, terminal, user, worker
 from app.core.errors import AppError, StartupError
 
 app = typer.Typer(
@@ -18,9 +18,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
 app.command("ingest")(ingest.ingest)
 app.command("ask")(ask.ask)
 app.command("search")(search.search)
+app.command("eval")(evaluate.evaluate)
 app.command("doctor")(doctor.doctor)
 app.command("migrate")(serve.migrate)
 app.add_typer(key.app, name="key")

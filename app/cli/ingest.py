@@ -1,29 +1,47 @@
-"""`ibid ingest`: files and folders into a collection, with progress and a summary."""
+"""`ibid ingest`: files, folders and web pages into a collection, with progress and a summary."""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from app.cli import terminal
 
 if TYPE_CHECKING:  # they take time, which `ibid --help` need not wait for
-    from app.cli.batch import Destination
+    from app.cli.batch import Destination, Show
     from app.cli.tally import Result, Tally
     from app.core.config import Settings
-    from app.services.folders import Found
+    from app.services.folders import Entry, Found, FoundFile
+
+
+_ADDRESSES: Final = ("http://", "https://")
+_WATCH_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to ingest, and how."""
+
+    folders: list[Path]
+    addresses: list[str]
+    recursive: bool
+    watch: bool
+    concurrency: int
 
 
 def ingest(
     paths: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="PATHS...",
-            help="Files, and folders with all that is in them: .txt, .md, .markdown, and .jsonl with a `text` a line.",
+            metavar="PATHS|URLS...",
+            help="Files of any format that Ibid reads, folders with what is in them, and addresses of web pages. A .jsonl"
+            " file with a `text` in each line is a document a line.",
         ),
     ],
     collection: Annotated[
@@ -32,6 +50,12 @@ def ingest(
     tag: Annotated[
         list[str] | None, typer.Option(metavar="T", help="Tag for all of them; repeatable.")
     ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive/--no-recursive", help="Also what is in the folders of a folder.")
+    ] = True,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, and ingest what is added or changed, until Ctrl-C.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read the files and say what would be done; store nothing.")
     ] = False,
@@ -40,17 +64,24 @@ def ingest(
         int, typer.Option(metavar="N", min=1, max=64, help="Documents under way at a time.")
     ] = 4,
 ) -> None:
-    """Make documents searchable. Safe to run again: what is there already is not stored twice."""
+    """Make documents searchable. Safe to run again: what is there is not stored twice, a changed file is updated."""
     settings = terminal.start()
     destination = _destination(collection, tag or [])
     from app.cli.tally import Tally
 
     tally = Tally(keep_all=as_json)
-    found = _find(paths, tally)
+    plan = Plan(
+        folders=[Path(path) for path in paths if not path.startswith(_ADDRESSES)],
+        addresses=[path for path in paths if path.startswith(_ADDRESSES)],
+        recursive=recursive,
+        watch=watch,
+        concurrency=concurrency,
+    )
+    found = _find(plan, tally)
     if dry_run:
-        _read_only(settings, found, tally)
-    elif found.files:
-        terminal.run(lambda: _ingest(settings, found, tally, destination, concurrency))
+        _read_only(settings, plan, found, tally)
+    elif found.files or plan.addresses or watch:
+        terminal.run(lambda: _ingest(settings, plan, found, tally, destination))
     for line in tally.remarks():
         terminal.notes().print(terminal.printable(line))
     if as_json:
@@ -81,12 +112,12 @@ def _destination(collection: str | None, tags: list[str]) -> "Destination":
     return Destination(request.collection_id, request.all_tags)
 
 
-def _find(paths: list[Path], tally: "Tally") -> "Found":
+def _find(plan: Plan, tally: "Tally") -> "Found":
     from app.cli.tally import Outcome, Result
     from app.services import folders
 
     try:
-        found = folders.find(paths)
+        found = folders.find(plan.folders, recursive=plan.recursive)
     except OSError as error:
         reason = f"{error.filename} can't be opened ({error.strerror}); nothing was ingested."
         raise terminal.CommandFailed(reason, "Check the path.") from error
@@ -97,52 +128,111 @@ def _find(paths: list[Path], tally: "Tally") -> "Found":
     return found
 
 
-def _read_only(settings: "Settings", found: "Found", tally: "Tally") -> None:
+def _read_only(settings: "Settings", plan: Plan, found: "Found", tally: "Tally") -> None:
+    """What would be done, as far as that is seen without a database: addresses are not fetched, uploads not parsed."""
     from app.cli.tally import Outcome, Result
-    from app.core.errors import BlankText
+    from app.core.errors import BlankText, FileTooLarge
     from app.services import folders
 
+    for address in plan.addresses:
+        tally.add(Result(address, Outcome.READABLE))
     for entry in folders.read(found.files, max_bytes=settings.ingest_max_text_bytes):
-        if isinstance(entry, folders.Unreadable):
-            tally.add(Result(entry.source, Outcome.FAILED, error=entry.error))
-        elif not entry.text.strip():
-            tally.add(Result(entry.source, Outcome.FAILED, error=BlankText()))
-        else:
-            tally.add(Result(entry.source, Outcome.READABLE, title=entry.title, encoding=entry.encoding))
+        match entry:
+            case folders.Unreadable():
+                tally.add(Result(entry.source, Outcome.FAILED, error=entry.error))
+            case folders.Readable() if not entry.text.strip():
+                tally.add(Result(entry.source, Outcome.FAILED, error=BlankText()))
+            case folders.Readable():
+                tally.add(Result(entry.source, Outcome.READABLE, title=entry.title, encoding=entry.encoding))
+            case _ if entry.size_bytes > settings.max_upload_bytes:
+                tally.add(Result(entry.source, Outcome.FAILED, error=FileTooLarge()))
+            case _:
+                tally.add(Result(entry.source, Outcome.READABLE))
 
 
 async def _ingest(
-    settings: "Settings", found: "Found", tally: "Tally", destination: "Destination", concurrency: int
+    settings: "Settings", plan: Plan, found: "Found", tally: "Tally", destination: "Destination"
 ) -> None:
     from app.cli import batch
     from app.services import folders, maintenance
+    from app.worker import running
 
-    entries = folders.read(found.files, max_bytes=settings.ingest_max_text_bytes)
-    total_bytes = sum(file.size_bytes for file in found.files)
+    pages = (folders.WebPage(address) for address in plan.addresses)
+    entries = chain(pages, folders.read(found.files, max_bytes=settings.ingest_max_text_bytes))
     async with terminal.open_service(settings, set_up=True) as service:
         service.runtime.require_matching_index()
         try:
-            with _reporting(tally, total_bytes) as report:
-                await batch.ingest(service, entries, report, destination=destination, concurrency=concurrency)
+            async with running(service.runtime, concurrency=plan.concurrency, drain_seconds=0):
+                await _ingest_entries(service, plan, entries, found, tally, destination)
+                if plan.watch:
+                    await _watch(service, plan, found, tally, destination)
             with terminal.status("Bringing the index up to date …"):
                 await maintenance.run_once(service.runtime)
         except asyncio.CancelledError:  # Ctrl-C: the summary of what is done follows
-            tally.interrupted = True
+            tally.interrupted = not plan.watch
         except batch.IngestionStopped as stopped:
             tally.stopped_by = stopped.reason
 
 
+async def _ingest_entries(
+    service: terminal.Service,
+    plan: Plan,
+    entries: "Iterator[Entry]",
+    found: "Found",
+    tally: "Tally",
+    destination: "Destination",
+) -> None:
+    from app.cli import batch
+
+    total_bytes = sum(file.size_bytes for file in found.files)
+    with _reporting(tally, total_bytes) as (report, show):
+        await batch.ingest(
+            service, entries, report, destination=destination, concurrency=plan.concurrency, show=show
+        )
+
+
+async def _watch(
+    service: terminal.Service, plan: Plan, found: "Found", tally: "Tally", destination: "Destination"
+) -> None:
+    """Ingest what is added or changed, once it has stayed the same between two looks."""
+    from app.services import folders
+
+    def stamps(files: "Sequence[FoundFile]") -> dict[Path, tuple[int, int]]:
+        return {file.path: (file.size_bytes, file.changed_ns) for file in files}
+
+    done = stamps(found.files)
+    before = done
+    terminal.notes().print("Watching for changes. Ctrl-C ends it.")
+    while True:
+        await asyncio.sleep(_WATCH_SECONDS)
+        now = await asyncio.to_thread(folders.find, plan.folders, recursive=plan.recursive)
+        seen = stamps(now.files)
+        changed = [
+            file
+            for file in now.files
+            if seen[file.path] != done.get(file.path) and seen[file.path] == before.get(file.path)
+        ]
+        before = seen
+        if not changed:
+            continue
+        done |= {file.path: seen[file.path] for file in changed}
+        entries = folders.read(changed, max_bytes=service.runtime.settings.ingest_max_text_bytes)
+        await _ingest_entries(service, plan, entries, folders.Found(changed), tally, destination)
+        for file in changed:
+            terminal.notes().print(terminal.printable(f"changed {file.source}"))
+
+
 @contextmanager
-def _reporting(tally: "Tally", total_bytes: int) -> Iterator[Callable[["Result"], None]]:
-    """Count each result, and show how far it is."""
+def _reporting(tally: "Tally", total_bytes: int) -> Iterator[tuple[Callable[["Result"], None], "Show"]]:
+    """Count each result, and show how far it all is."""
     from app.cli import progress
 
     started = time.monotonic()
-    with progress.showing(total_bytes) as advance:
+    with progress.showing(total_bytes) as display:
 
         def report(result: "Result") -> None:
             tally.add(result)
             tally.seconds = time.monotonic() - started
-            advance(result.size_bytes)
+            display.advance(result.size_bytes)
 
-        yield report
+        yield report, display.show

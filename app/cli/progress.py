@@ -1,9 +1,9 @@
 """How far a long command is: a bar on a terminal, now and then a line elsewhere; always on standard error."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from rich.progress import (
     BarColumn,
@@ -11,6 +11,7 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -18,43 +19,73 @@ from rich.text import Text
 
 from app.cli import terminal
 
-Advance = Callable[[int], None]
+_MOST_SHOWN: Final = 12
+_NAME_CHARACTERS: Final = 32
 _SECONDS_BETWEEN_LINES: Final = 10.0
 
 
+class Display(Protocol):
+    def advance(self, size_bytes: int) -> None:
+        """A document of so many bytes is done."""
+
+    def show(self, source: str, share: float | None) -> None:
+        """A document that takes longer is so far, from 0 to 1; None: it need not be shown any more."""
+
+
 @contextmanager
-def showing(total_bytes: int) -> Iterator[Advance]:
-    """Show the progress for as long as the block lasts; call what it gives with the bytes of each document done."""
+def showing(total_bytes: int) -> Iterator[Display]:
+    """Show the progress for as long as the block lasts: of everything, and of each document that takes longer."""
     console = terminal.notes()
     if not console.is_terminal:
-        yield _Lines(total_bytes).advance
+        yield _Lines(total_bytes)
         return
-    progress = Progress(
+    bars = Progress(
         SpinnerColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         BarColumn(bar_width=None),
-        _DocumentsColumn(),
-        TextColumn("about"),
+        _DetailsColumn(),
         TimeRemainingColumn(),
-        TextColumn("left"),
         console=console,
         transient=True,
         expand=True,
     )
-    with progress:
-        task = progress.add_task("", total=total_bytes or None, documents=0)
-        documents = 0
-
-        def advance(size_bytes: int) -> None:
-            nonlocal documents
-            documents += 1
-            progress.update(task, advance=size_bytes, documents=documents)
-
-        yield advance
+    with bars:
+        yield _Bars(bars, total_bytes)
 
 
-class _DocumentsColumn(ProgressColumn):
+class _Bars:
+    """For people: a bar for all, and one for each of the first dozen under way."""
+
+    def __init__(self, bars: Progress, total_bytes: int) -> None:
+        self._bars = bars
+        self._documents = 0
+        self._all = bars.add_task("", total=total_bytes or None, documents=0)
+        self._files: dict[str, TaskID] = {}
+
+    def advance(self, size_bytes: int) -> None:
+        self._documents += 1
+        self._bars.update(self._all, advance=size_bytes, documents=self._documents)
+
+    def show(self, source: str, share: float | None) -> None:
+        task = self._files.get(source)
+        if share is None:
+            if task is not None:
+                self._bars.remove_task(self._files.pop(source))
+        elif task is not None:
+            self._bars.update(task, completed=share)
+        elif len(self._files) < _MOST_SHOWN:
+            name = terminal.printable(source)
+            short = name if len(name) <= _NAME_CHARACTERS else f"…{name[1 - _NAME_CHARACTERS :]}"
+            self._files[source] = self._bars.add_task(short, total=1.0)
+            self._bars.update(self._files[source], completed=share)
+
+
+class _DetailsColumn(ProgressColumn):
+    """A document's name; of all of them, how many there are."""
+
     def render(self, task: Task) -> Text:
+        if task.description:
+            return Text(task.description)
         documents: int = task.fields["documents"]
         rate = documents / task.elapsed if task.elapsed else 0
         return Text(f"{documents:,} documents, {rate:,.0f}/s")
@@ -68,6 +99,9 @@ class _Lines:
         self._documents = 0
         self._done_bytes = 0
         self._started = self._last = time.monotonic()
+
+    def show(self, source: str, share: float | None) -> None:
+        """Not in a log."""
 
     def advance(self, size_bytes: int) -> None:
         self._documents += 1

@@ -39,7 +39,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
     data_dir: Path = Field(
         Path(".data"),
-        description="Folder of the embedded PostgreSQL, used only when no database URL is given.",
+        description="Folder of what is kept on this machine: the embedded PostgreSQL when no database URL is given, and"
+        " the original files unless STORAGE_URL is set.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level that is logged."
@@ -244,6 +245,49 @@ class Settings(BaseSettings):
         " detects it, a name or code (`english`, `ms`) takes all texts to be in it, `simple` compares whole words.",
     )
 
+    max_upload_bytes: int = Field(
+        250_000_000,
+        ge=1000,
+        le=1_073_741_824,
+        description="Largest file that POST /documents accepts, in bytes; at most 1 GiB.",
+    )
+    storage_url: str | None = Field(
+        None,
+        max_length=1000,
+        description="Where original files are kept: s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix"
+        " (with the credentials that the cloud's own tools read) or file:///folder; empty is a folder in DATA_DIR, which"
+        " serves one machine.",
+    )
+    keep_original_files: bool = Field(
+        True,
+        description="Whether a file is kept after its text has been read; without it a document can be chunked anew but"
+        " not downloaded or read again.",
+    )
+
+    # --- Processing ---------------------------------------------------------------------------------------
+    worker_concurrency: int = Field(
+        2,
+        ge=0,
+        le=64,
+        description="Documents that one process works on at a time; 0 leaves it to others (`ibid worker`).",
+    )
+    job_lease_seconds: float = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="How long a document waits for a worker that died before another one takes it.",
+    )
+    job_max_crashes: int = Field(
+        5, ge=1, le=100, description="After so many starts that killed their worker a document has failed."
+    )
+    job_max_retries: int = Field(
+        8,
+        ge=0,
+        le=100,
+        description="How often what may pass (a provider that is away) is tried again, after 5 s and then longer, before"
+        " a document has failed.",
+    )
+
     # --- Retrieval and chat -------------------------------------------------------------------------------
     top_k_default: int = Field(
         5, ge=1, le=50, description="Sources given to an answer when the request names none."
@@ -253,7 +297,8 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
         description="Relevance (0 to 1) that the best passage must reach, or the question is refused without calling"
-        " a model; empty uses the value measured for the embedding model.",
+        " a model: the mean of its cosine and of the share of the question's words that it has. Empty uses the value"
+        " measured for the embedding model and the question's language; `ibid eval --calibrate` finds your own.",
     )
     max_history_messages: int = Field(
         10, ge=0, le=200, description="Earlier messages of a session that a turn may read."

@@ -127,6 +127,10 @@ class BlankText(Invalid):
     """The text is empty or has nothing in it that can be read."""
 
 
+class InvalidQuestionSet(Invalid):
+    """The question set can't be read."""
+
+
 class DocumentIdTaken(Conflict):
     """This document id is in use by another document."""
 
@@ -151,6 +155,74 @@ class StorageFull(AppError):
 
 class ServiceStopping(Unavailable):
     """The service is being stopped or replaced; ask again in a moment."""
+
+
+class OriginalMissing(NotFound):
+    """The file is not where it was stored."""
+
+
+class OriginalNotKept(NotFound):
+    """There is no file of this document: it was sent as text, or files are not kept here (KEEP_ORIGINAL_FILES)."""
+
+
+class OriginalDamaged(AppError):
+    """The stored file is not what was sent any more, so it is not given out."""
+
+    category = Category.BAD_GATEWAY
+
+
+class OriginalsUnavailable(Unavailable):
+    """The storage of the files does not answer; try again shortly."""
+
+
+class EmptyFile(Invalid):
+    """The file is empty."""
+
+
+class UnsupportedFile(AppError):
+    """This type of file can't be read."""
+
+    category = Category.UNSUPPORTED
+
+
+class FileTooLarge(TooLarge):
+    """The file is larger than the limit."""
+
+
+class TooManyFiles(TooLarge):
+    """There are more files in this request than the limit."""
+
+
+class NotAnUpload(Invalid):
+    """Send the files as multipart/form-data, each in a part named `file` or `files`."""
+
+
+class UploadInterrupted(Invalid):
+    """The request ended before the file did; send it again."""
+
+
+class NotProcessing(Conflict):
+    """Nothing is being done to this document that could be cancelled."""
+
+
+class NothingToReprocess(Conflict):
+    """There is nothing to process again: neither the file nor the text of this document is kept."""
+
+
+class Superseded(Conflict):
+    """The document was deleted or changed while it was being processed."""
+
+
+class IdempotencyKeyInUse(Conflict):
+    """A request with this Idempotency-Key is still being answered; try again shortly."""
+
+
+class IdempotencyKeyReused(Invalid):
+    """This Idempotency-Key was used for another request."""
+
+
+class IdempotencyKeyInvalid(Invalid):
+    """An Idempotency-Key has 1 to 255 printable characters."""
 
 
 class EmbeddingModelMismatch(Unavailable):

@@ -38,6 +38,11 @@ def new(prefix: Prefix) -> str:
     return f"{prefix}_{''.join(characters)}"
 
 
+def new_storage_key() -> str:
+    """The name of a stored file: 128 random bits, and nothing of what its sender called it."""
+    return secrets.token_hex(16)
+
+
 def new_request_id() -> str:
     return secrets.token_hex(12)
 

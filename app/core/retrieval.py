@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -19,11 +20,15 @@ class Operator(StrEnum):
     GTE = "gte"
     LT = "lt"
     LTE = "lte"
+    EXISTS = "exists"
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition on a document's metadata; `values` has one element unless the operator is IN."""
+    """One condition on a document's metadata; `values` has one element unless the operator is IN.
+
+    EXISTS has a bool: whether the key is there.
+    """
 
     key: str
     operator: Operator
@@ -38,6 +43,15 @@ class SearchFilter:
     document_ids: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     metadata: tuple[Condition, ...] = ()
+    title: str | None = None
+    """What the title contains, in any case."""
+    created: tuple[tuple[Operator, datetime], ...] = ()
+    """Bounds of when the document came."""
+
+    @property
+    def selects(self) -> bool:
+        """Whether it filters by anything but collections."""
+        return self != SearchFilter(collection_ids=self.collection_ids)
 
 
 EVERYTHING: Final = SearchFilter()
@@ -54,12 +68,23 @@ class QueryTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """How far a question's vector is trusted beside its words (`weight`, 0 to 1).
+
+    `spread` is the difference in cosine that counts as much as all of the words; where the candidates differ by more, that.
+    """
+
+    weight: float
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
-    """A question as both legs of the search want it; `dense_weight` (0 to 1) is how far its vector is trusted."""
+    """A question as both legs of the search want it."""
 
     embedding: Sequence[float]
     terms: Sequence[QueryTerm]
-    dense_weight: float
+    trust: Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +103,8 @@ class Hit:
 
     `score` is the fused relevance (0 to 1, higher is better), `similarity` the cosine to the question (-1 to 1), and
     `coverage` the share (0 to 1) of the question's weighed words that the chunk contains. `lexical` is the BM25 of its
-    terms, and the ranks are those of each leg among the candidates, if they were asked for.
+    terms, and the ranks are those of each leg among the candidates, if they were asked for. `relevance` (0 to 1) is how
+    much it has to do with the question, and `needed` how much it should have to be answered from.
     """
 
     chunk_id: str
@@ -96,6 +122,8 @@ class Hit:
     lexical: float = 0.0
     dense_rank: int | None = None
     lexical_rank: int | None = None
+    relevance: float = 0.0
+    needed: float = 0.0
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.score):

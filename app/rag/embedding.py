@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NoReturn, Protocol
+from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
@@ -16,6 +16,7 @@ from app.rag import local_model
 from app.rag.errors import InvalidEmbeddingSettings
 from app.rag.local_model import SentenceEncoder, TokenIds
 from app.rag.openai_embeddings import Endpoint, OpenAIEmbeddings
+from app.rag.provider_http import ProviderClient
 
 ProviderName = Literal["local", "openai"]
 Vectors = NDArray[np.float32]
@@ -167,7 +168,6 @@ class EmbeddingModel:
         name: str,
         revision: str,
         max_tokens: int,
-        own_client: httpx.AsyncClient | None = None,
     ) -> None:
         self.embedder: BaseEmbedding = Embedder(implementation, model_name=name)
         self.provider: ProviderName = provider
@@ -175,7 +175,6 @@ class EmbeddingModel:
         """The longest text to embed in one piece, with the marks the model adds to it."""
         self._implementation = implementation
         self._identity = f"{name}@{revision}"
-        self._own_client = own_client
 
     @property
     def dimension(self) -> int:
@@ -201,15 +200,13 @@ class EmbeddingModel:
         await self._implementation.warm_up()
 
     async def aclose(self) -> None:
-        """Let go of threads, and of the HTTP client unless it was given to `build`."""
+        """Let go of threads; the HTTP client belongs to whoever opened it."""
         await self._implementation.aclose()
-        if self._own_client is not None:
-            await self._own_client.aclose()
 
 
-def build(config: EmbeddingConfig, http_client: httpx.AsyncClient | None) -> EmbeddingModel:
+def build(config: EmbeddingConfig, client: ProviderClient | None) -> EmbeddingModel:
     """The model of these settings; nothing is loaded or sent yet. Raises InvalidEmbeddingSettings."""
-    return _build_local(config) if config.provider == "local" else _build_openai(config, http_client)
+    return _build_local(config) if config.provider == "local" else _build_openai(config, client)
 
 
 def _build_local(config: EmbeddingConfig) -> EmbeddingModel:
@@ -226,11 +223,12 @@ def _build_local(config: EmbeddingConfig) -> EmbeddingModel:
     )
 
 
-def _build_openai(config: EmbeddingConfig, http_client: httpx.AsyncClient | None) -> EmbeddingModel:
+def _build_openai(config: EmbeddingConfig, client: ProviderClient | None) -> EmbeddingModel:
     native = _OPENAI_DIMENSIONS.get(config.model)
     if native is not None and config.dimension is not None and config.dimension > native:
         raise InvalidEmbeddingSettings(f"{config.model} has at most {native} dimensions")
-    client = http_client or httpx.AsyncClient()
+    if client is None:
+        raise InvalidEmbeddingSettings("a remote model needs a client")
     endpoint = Endpoint(
         url=f"{_checked_base_url(config.base_url or OPENAI_BASE_URL)}/embeddings",
         model=config.model,
@@ -244,18 +242,19 @@ def _build_openai(config: EmbeddingConfig, http_client: httpx.AsyncClient | None
         name=config.model,
         revision="api",
         max_tokens=_OPENAI_MAX_TOKENS if native else _UNKNOWN_MAX_TOKENS,
-        own_client=None if http_client else client,
     )
 
 
 def _checked_base_url(text: str) -> str:
+    url = text.strip()
     try:
-        url = httpx.URL(text.strip())
-    except httpx.InvalidURL as error:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
         raise InvalidEmbeddingSettings("the base URL can't be read") from error
-    if url.scheme not in ("http", "https") or not url.host:
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidEmbeddingSettings("the base URL must begin with http:// or https://")
-    return str(url).rstrip("/")
+    return url.rstrip("/")
 
 
 def _checked_key(api_key: str | None) -> str | None:

@@ -171,7 +171,7 @@ def stem(word: str, language: str) -> str:
 def stop_words(language: str) -> frozenset[str]:
     """Words that say nothing of what a text is about, folded."""
     try:
-        return frozenset((_STOP_WORDS / f"{language}.txt").read_text(encoding="utf-8").split())
+        return frozenset((_STOP_WORDS / f"{language}.txt").read_text(encoding="utf-8").casefold().split())
     except FileNotFoundError:
         return frozenset()
 

@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final, cast
 
-import httpx
 import structlog
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
@@ -23,6 +23,7 @@ from app.core.errors import (
 )
 from app.rag.errors import ChatRefused
 from app.rag.openai_chat import OpenAIChat
+from app.rag.provider_http import ProviderClient, ProviderConnectionError, ProviderTimeoutError
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +93,7 @@ class ChatModel:
                                 started = True
                                 yield piece
                         return
-                    except (ChatRefused, httpx.HTTPError, *_MALFORMED) as error:
+                    except (ChatRefused, ProviderConnectionError, *_MALFORMED) as error:
                         if started:
                             raise ProviderStreamInterrupted from error
                         failure = _translate(error)
@@ -143,14 +144,14 @@ class ChatModel:
         await asyncio.sleep(wait)
 
 
-def build(config: ChatModelConfig, http_client: httpx.AsyncClient) -> ChatModel:
+def build(config: ChatModelConfig, client: ProviderClient) -> ChatModel:
     """A chat model of OpenAI or any compatible server, over the process's one HTTP client."""
     llm = OpenAIChat(
         model=config.model,
         context_tokens=config.context_tokens,
         base_url=config.base_url,
         api_key=config.api_key,
-        client=http_client,
+        client=client,
     )
     return ChatModel(llm, config)
 
@@ -163,15 +164,17 @@ def _completion(answer: dict[str, Any], finish_reason: str) -> Completion:
 def _translate(error: Exception) -> AppError:
     """A failure before the first token, as an error with a status; never with the provider's text in it."""
     match error:
-        case httpx.TimeoutException():
+        case ProviderTimeoutError():
             failure: AppError = ProviderTimeout()
-        case ChatRefused(status=status) if status in _OVERLOADED or httpx.codes.is_server_error(status):
+        case ChatRefused(status=status) if (
+            status in _OVERLOADED or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        ):
             failure = ProviderUnavailable(
                 details={"provider_status": status}, retry_after_seconds=error.retry_after_seconds
             )
         case ChatRefused(status=status):
             failure = ProviderError(_REFUSALS.get(status), details={"provider_status": status})
-        case httpx.HTTPError():
+        case ProviderConnectionError():
             failure = ProviderUnavailable()
         case _:
             failure = ProviderError("The model provider sent an answer that is no chat completion.")

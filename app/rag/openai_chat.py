@@ -6,16 +6,17 @@ open when its reader goes away.
 """
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
-import httpx
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata, MessageRole
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.llms import CustomLLM
 
 from app.rag.errors import ChatRefused
 from app.rag.openai_embeddings import retry_after_seconds
+from app.rag.provider_http import ProviderClient, Stream
 
 _REASONING_MODELS: Final = ("o1", "o3", "o4", "gpt-5")
 """They take `max_completion_tokens`, and no temperature."""
@@ -28,18 +29,18 @@ _DONE: Final = b"[DONE]"
 class OpenAIChat(CustomLLM):
     """Asynchronous chat only, over a client it does not own.
 
-    Raises ChatRefused for an answer other than 200, httpx.HTTPError when there is none, and ValueError, LookupError or
+    Raises ChatRefused for an answer other than 200, ProviderConnectionError when there is none, and ValueError, LookupError or
     TypeError when it is no chat completion. A response's `raw` is the provider's JSON.
     """
 
     model: str
     context_tokens: int
-    _client: httpx.AsyncClient = PrivateAttr()
+    _client: ProviderClient = PrivateAttr()
     _url: str = PrivateAttr()
     _headers: dict[str, str] = PrivateAttr()
 
     def __init__(
-        self, *, model: str, context_tokens: int, base_url: str, api_key: str, client: httpx.AsyncClient
+        self, *, model: str, context_tokens: int, base_url: str, api_key: str, client: ProviderClient
     ) -> None:
         super().__init__(model=model, context_tokens=context_tokens)
         self._client = client
@@ -55,11 +56,11 @@ class OpenAIChat(CustomLLM):
         return LLMMetadata(context_window=self.context_tokens, is_chat_model=True, model_name=self.model)
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        response = await self._client.post(
-            self._url, content=self._body(messages, stream=False, **kwargs), headers=self._headers
+        reply = await self._client.post(
+            self._url, self._body(messages, stream=False, **kwargs), self._headers
         )
-        _require_ok(response)
-        answer = response.json()
+        _require_ok(reply.status, reply.headers)
+        answer = json.loads(reply.content)
         content = answer["choices"][0]["message"]["content"] or ""
         return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=content), raw=answer)
 
@@ -67,14 +68,15 @@ class OpenAIChat(CustomLLM):
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> AsyncGenerator[ChatResponse, None]:
         """Pieces as they come: `delta` is new text (or None), `message` stays empty. Closing it closes the connection."""
-        request = self._client.build_request(
-            "POST", self._url, content=self._body(messages, stream=True, **kwargs), headers=self._headers
+        reply = await self._client.stream(
+            self._url, self._body(messages, stream=True, **kwargs), self._headers
         )
-        response = await self._client.send(request, stream=True)
-        if response.status_code != httpx.codes.OK:
-            await response.aclose()
-        _require_ok(response)
-        return _pieces(response)
+        try:
+            _require_ok(reply.status, reply.headers)
+        except ChatRefused:
+            await reply.aclose()
+            raise
+        return _pieces(reply)
 
     def _body(
         self, messages: Sequence[ChatMessage], *, stream: bool, temperature: float, max_tokens: int
@@ -98,9 +100,9 @@ class OpenAIChat(CustomLLM):
         raise NotImplementedError("use astream_chat")
 
 
-async def _pieces(response: httpx.Response) -> AsyncGenerator[ChatResponse, None]:
+async def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
     try:
-        async for line in _lines(response):
+        async for line in _lines(reply):
             if not line.startswith(_DATA):
                 continue
             data = line[len(_DATA) :].strip()
@@ -113,13 +115,13 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[ChatResponse, None
             delta = (choices[0].get("delta") or {}).get("content") if choices else None
             yield ChatResponse.model_construct(message=_EMPTY, delta=delta, raw=event)
     finally:
-        await response.aclose()
+        await reply.aclose()
 
 
-async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+async def _lines(reply: Stream) -> AsyncGenerator[bytes, None]:
     """The lines of the body. JSON has no raw line ends, so splitting bytes never cuts a character's event."""
     rest = b""
-    async for chunk in response.aiter_bytes():
+    async for chunk in reply.pieces():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line
@@ -127,8 +129,6 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
         yield rest
 
 
-def _require_ok(response: httpx.Response) -> None:
-    if response.status_code != httpx.codes.OK:
-        raise ChatRefused(
-            status=response.status_code, retry_after_seconds=retry_after_seconds(response.headers)
-        )
+def _require_ok(status: int, headers: Mapping[str, str]) -> None:
+    if status != HTTPStatus.OK:
+        raise ChatRefused(status=status, retry_after_seconds=retry_after_seconds(headers))

@@ -188,11 +188,10 @@ def _compound(word: str) -> Iterator[str]:
         yield _WHOLE + _plain_number(word)
         return
     parts = _PIECE.findall(word)
-    if not all(joiner in _APOSTROPHES for joiner in _JOINERS.findall(word)):
-        yield _WHOLE + "".join(parts)
-        elided = False
-    else:
-        elided = True
+    elided = all(joiner in _APOSTROPHES for joiner in _JOINERS.findall(word))
+    if not elided:
+        whole = "".join(parts)
+        yield _WHOLE + whole if _DIGIT.search(whole) else whole
     for part in parts:
         if elided and len(part) <= 2:  # l'eau, d'une, it's, we've
             continue

@@ -50,7 +50,7 @@ class ChunkVectorStore(BasePydanticVectorStore):
         raise TypeError("only the asynchronous query is supported")
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """Search with the caller's `search`, given through the retriever's `vector_store_kwargs`."""
+        """Search with the caller's `search`; a retriever hands it on from its `vector_store_kwargs`."""
         search: ChunkSearch = kwargs["search"]
         if query.query_embedding is None or query.query_str is None:
             raise ValueError("the query needs its text and its embedding")

@@ -267,7 +267,7 @@ async def _answer(
     if model is not None and history and conversation.leans_on_history(asked):
         asked = await conversation.standalone_question(model, history, asked)
     hits = await retrieval.search(runtime, principal, asked, limit=question.top_k, where=question.where)
-    relevant = retrieval.is_relevant(runtime, hits)
+    relevant = retrieval.is_relevant(hits)
     draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()
     yield SourcesFound(draft.sources)
     if not relevant:

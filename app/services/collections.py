@@ -55,21 +55,27 @@ async def get(session: Transaction, principal: Principal, collection_id: str) ->
 
 
 async def create(
-    session: Transaction, principal: Principal, *, name: str, description: str, visibility: Visibility
+    session: Transaction,
+    principal: Principal,
+    *,
+    name: str,
+    description: str,
+    visibility: Visibility,
+    chunking: Mapping[str, Any],
 ) -> Filled:
-    """Raises AdminsOnly, and KeyIsRestricted for a key that could not see what it makes."""
+    """`chunking` are the columns of the collection's own settings. Raises AdminsOnly, and KeyIsRestricted for a key that could not see what it makes."""
     access.require_admin(principal)
     if principal.collection_ids is not None:
         raise KeyIsRestricted
     collections = CollectionRepository(session, principal)
-    made = await collections.add(name, description=description, visibility=visibility)
+    made = await collections.add(name, description=description, visibility=visibility, chunking=chunking)
     return Filled(made, Counts())
 
 
 async def change(
     session: Transaction, principal: Principal, collection_id: str, values: Mapping[str, Any]
 ) -> Filled:
-    """Set name, description or visibility.
+    """Set name, description, visibility or the settings of chunking.
 
     Raises AdminsOnly, CollectionNotFound, and PersonalCollection where a personal one would be opened.
     """

@@ -11,10 +11,11 @@ from typing import Any, Final
 from app.core.decoding import EncodingUnknown, decode
 from app.core.errors import AppError, Invalid, TextTooLarge
 from app.core.text import clean
+from app.rag.parsing import sniffing
+from app.rag.parsing.model import FailureCode, ParseFailed
 
 _CONTENT_TYPES: Final = {".txt": "text/plain", ".md": "text/markdown", ".markdown": "text/markdown"}
 _CORPUS: Final = ".jsonl"
-_SUPPORTED: Final = ", ".join([*_CONTENT_TYPES, _CORPUS])
 _TITLE_CHARACTERS: Final = 500
 _SOURCE_CHARACTERS: Final = 2_000
 _FIRST_LINE_BYTES: Final = 1_000_000
@@ -39,6 +40,13 @@ class FoundFile:
     path: Path
     source: str
     size_bytes: int
+    changed_ns: int = 0
+    """When it was last written to, as the file system counts."""
+
+    @property
+    def origin(self) -> str:
+        """What stays the same when the file changes."""
+        return f"file:{clean(str(self.path.resolve()))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,25 @@ class Readable:
     title: str | None
     encoding: str
     content_type: str = "text/plain"
+    origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Uploadable:
+    """A file that is no plain text: it is read where all uploads are."""
+
+    source: str
+    size_bytes: int
+    path: Path
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebPage:
+    """An address to fetch."""
+
+    source: str
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +89,7 @@ class Unreadable:
     error: AppError
 
 
-Entry = Readable | Unreadable
+Entry = Readable | Uploadable | WebPage | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +101,21 @@ class Found:
     unreadable: list[Unreadable] = field(default_factory=list)
 
 
-def find(paths: Sequence[Path]) -> Found:
+def find(paths: Sequence[Path], *, recursive: bool = True) -> Found:
     """The documents under these files and folders, in the order of their names; each file once.
 
-    Hidden files and folders within a folder are left out. Symbolic links are followed, but no folder is entered twice.
+    Without `recursive` only the files right in the folders. Hidden files and folders within a folder are left out. Symbolic links are followed, but no folder is entered twice.
     Raises OSError, with the path, when one of them does not exist.
     """
     found = Found()
     seen: set[tuple[int, int]] = set()
     for path in paths:
         path.stat()
-        _find_in(path, found, seen)
+        _find_in(path, found, seen, recursive=recursive)
     return found
 
 
-def _find_in(root: Path, found: Found, seen: set[tuple[int, int]]) -> None:
+def _find_in(root: Path, found: Found, seen: set[tuple[int, int]], *, recursive: bool) -> None:
     waiting = [root]
     while waiting:
         path = waiting.pop()
@@ -100,25 +127,36 @@ def _find_in(root: Path, found: Found, seen: set[tuple[int, int]]) -> None:
                 continue
             seen.add(identity)
             if stat.S_ISDIR(status.st_mode):
+                if path != root and not recursive:
+                    continue
                 children = [child for child in path.iterdir() if not child.name.startswith(".")]
                 waiting += sorted(children, reverse=True)
-            elif reason := _why_skipped(path, status.st_mode):
+            elif reason := _why_skipped(path, status.st_mode, named=path == root):
                 found.skipped.append((source, reason))
             else:
-                found.files.append(FoundFile(path, source, status.st_size))
+                found.files.append(FoundFile(path, source, status.st_size, status.st_mtime_ns))
         except OSError as error:
             found.unreadable.append(Unreadable(source, 0, _not_readable(error)))
 
 
-def _why_skipped(path: Path, mode: int) -> str | None:
-    suffix = path.suffix.lower()
+def _why_skipped(path: Path, mode: int, *, named: bool) -> str | None:
+    """The reason, for what is no document by its type and its first bytes. Raises OSError.
+
+    In a folder there is much that could be read as text; whoever wants that names it.
+    """
     if not stat.S_ISREG(mode):
         return "not a regular file"
-    if suffix not in _CONTENT_TYPES and suffix != _CORPUS:
-        kind = f"the type {_shown(suffix)} is" if suffix else "a file without a type is"
-        return f"{kind} not supported (only {_SUPPORTED})"
-    if suffix == _CORPUS and not _is_corpus(path):
-        return "its first line is not a JSON object with a `text`"
+    if not named and not sniffing.is_known(path.name):
+        return "not of a type that documents have; name it to have it read"
+    if path.suffix.lower() in _CONTENT_TYPES:
+        return None
+    with path.open("rb") as file:
+        head = file.read(sniffing.HEAD_BYTES)
+    try:
+        sniffing.detect_type(head, filename=path.name)
+    except ParseFailed as failure:
+        if failure.code in (FailureCode.UNSUPPORTED_TYPE, FailureCode.EMPTY_DOCUMENT):
+            return failure.message.rstrip(".")
     return None
 
 
@@ -136,10 +174,13 @@ def read(files: Sequence[FoundFile], *, max_bytes: int) -> Iterator[Entry]:
     """The documents of the files, one after the other; `max_bytes` is the most that one of them may have."""
     for file in files:
         try:
-            if file.path.suffix.lower() == _CORPUS:
+            suffix = file.path.suffix.lower()
+            if suffix in _CONTENT_TYPES:
+                yield _read_text(file, max_bytes)
+            elif suffix == _CORPUS and _is_corpus(file.path):
                 yield from _read_corpus(file, max_bytes)
             else:
-                yield _read_text(file, max_bytes)
+                yield Uploadable(file.source, file.size_bytes, file.path, file.origin)
         except OSError as error:
             yield Unreadable(file.source, file.size_bytes, _not_readable(error))
 
@@ -156,7 +197,7 @@ def _read_text(file: FoundFile, max_bytes: int) -> Entry:
     content_type = _CONTENT_TYPES[file.path.suffix.lower()]
     heading = first_heading(text) if content_type == "text/markdown" else None
     title = clean(heading or file.path.stem)[:_TITLE_CHARACTERS]
-    return Readable(file.source, file.size_bytes, text, title, encoding, content_type)
+    return Readable(file.source, file.size_bytes, text, title, encoding, content_type, file.origin)
 
 
 def _read_corpus(file: FoundFile, max_bytes: int) -> Iterator[Entry]:
@@ -173,10 +214,11 @@ def _read_corpus(file: FoundFile, max_bytes: int) -> Iterator[Entry]:
             if size_bytes > len(line):
                 yield Unreadable(f"{file.source}#{number}", size_bytes, TextTooLarge())
             elif line.strip():
-                yield _read_line(file.source, number, line)
+                yield _read_line(file, number, line)
 
 
-def _read_line(source: str, number: int, line: bytes) -> Entry:
+def _read_line(file: FoundFile, number: int, line: bytes) -> Entry:
+    source = file.source
     fields = _fields(line)
     if fields is None:
         error = LineNotReadable(
@@ -184,12 +226,14 @@ def _read_line(source: str, number: int, line: bytes) -> Entry:
         )
         return Unreadable(f"{source}#{number}", len(line), error)
     name, title = fields.get("_id"), fields.get("title")
+    place = number if name is None else name
     return Readable(
-        source=clean(f"{source}#{number if name is None else name}")[:_SOURCE_CHARACTERS],
+        source=clean(f"{source}#{place}")[:_SOURCE_CHARACTERS],
         size_bytes=len(line),
         text=fields["text"],
         title=(clean(title).strip()[:_TITLE_CHARACTERS] if isinstance(title, str) else None) or None,
         encoding="utf-8",
+        origin=clean(f"{file.origin}#{place}"),
     )
 
 

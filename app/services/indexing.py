@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from app.core.config import Settings
@@ -45,18 +46,38 @@ def languages_of(analysed: Sequence[Analysed]) -> list[str]:
     return [language for language, _ in Counter(language for language, _ in analysed).most_common()]
 
 
-def question_terms(settings: Settings, question: str, scope: Scope) -> list[QueryTerm]:
+@dataclass(frozen=True, slots=True)
+class AnalysedQuestion:
+    """The terms of a question, its language, and whether the passages that it is asked of are in that language too."""
+
+    terms: list[QueryTerm]
+    spoken: str
+    written: bool
+
+
+def analyse_question(settings: Settings, question: str, scope: Scope) -> AnalysedQuestion:
     """The terms of a question, in the languages that its scope is mostly written in."""
     fixed = fixed_language(settings)
     if fixed is not None:
-        return terms.of_question(question, languages=[fixed], spoken=fixed)
+        return AnalysedQuestion(
+            terms.of_question(question, languages=[fixed], spoken=fixed), fixed, written=True
+        )
     known = [language for language, part in sorted(scope.languages.items(), key=lambda item: -item[1])]
     common = [language for language in known if scope.languages[language] >= _COMMON_PART][:_MOST_LANGUAGES]
     detected, confidence = languages.detect(question)
     spoken = detected if confidence >= _LIKELY or not known else known[0]
-    if spoken in known and spoken not in common:
+    if _family(spoken) in map(_family, known) and spoken not in common:
         common.append(spoken)
-    return terms.of_question(question, languages=common or [spoken], spoken=spoken)
+    return AnalysedQuestion(
+        terms.of_question(question, languages=common or [spoken], spoken=spoken),
+        spoken,
+        written=not known or any(_family(language) == _family(spoken) for language in common),
+    )
+
+
+def _family(language: str) -> str:
+    """Languages that share a stemmer are not told apart reliably, and need not be."""
+    return languages.STEMMERS.get(language, language)
 
 
 def fixed_language(settings: Settings) -> str | None:

@@ -1,30 +1,21 @@
 """Ingestion of a text: clean → chunk → embed → one transaction that makes it searchable."""
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from app.core.errors import (
-    BlankText,
-    Conflict,
-    DocumentNotFound,
-    SameTextElsewhere,
-    TextTooLarge,
-)
+from app.core.chunking import ChunkingSettings
+from app.core.errors import BlankText, CollectionNotFound, Conflict, DocumentNotFound, TextTooLarge
 from app.core.principal import Principal
-from app.core.text import clean
-from app.db.engine import Database
+from app.core.text import clean, title_of
+from app.db.engine import AnyTransaction, Database
+from app.db.models import DocumentStatus
 from app.db.repositories.documents import DocumentRepository, NewChunk
 from app.db.repositories.texts import StoredText, TextsRepository
-from app.rag import chunking
-from app.services import access, embeddings, indexing
+from app.rag.chunking import Page
+from app.services import access, chunks, places
 from app.services.runtime import Runtime
-
-_TITLE_CHARACTERS: Final = 80
-_THREAD_FROM_CHARACTERS: Final = 2_000
-"""Shorter texts are chunked in less time than a thread costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +30,8 @@ class TextSource:
     collection_id: str | None = None
     document_id: str | None = None
     content_type: str = "text/plain"
+    origin: str | None = None
+    """Where it comes from, for good: a changed file is an update of its document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +42,23 @@ class Ingested:
     duplicate: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a text goes: `replaced` is the document that it becomes the text of, `same` the one that has it already."""
+
+    collection_id: str
+    chunking: ChunkingSettings
+    replaced: str | None
+    same: StoredText | None
+
+
 async def ingest_text(runtime: Runtime, principal: Principal, item: TextSource) -> Ingested:
     """Make a text searchable; when this returns, it is committed.
 
-    The same text in the same collection is the same document and is not embedded again. With `document_id` the text
-    replaces that document's. Raises BlankText, TextTooLarge, CollectionNotFound, DocumentNotFound, Conflict when the
-    text is another document's already, and EmbeddingUnavailable.
+    The same text in the same collection is the same document and is not embedded again; one that is being processed
+    just now is left to its worker. With `document_id`, and from the same `origin`, the text replaces that document's.
+    Raises BlankText, TextTooLarge, CollectionNotFound, DocumentNotFound, Conflict when the text is another document's
+    already, and EmbeddingUnavailable.
     """
     runtime.require_matching_index()
     text = clean(item.text)
@@ -66,90 +70,71 @@ async def ingest_text(runtime: Runtime, principal: Principal, item: TextSource) 
     if not text.strip():
         raise BlankText
     sha256 = hashlib.sha256(text.encode()).hexdigest()
-    collection_id, known = await _place(runtime.database, principal, item, sha256)
-    if known is not None:
-        return Ingested(known, duplicate=True)
-    chunks = await _chunks(runtime, text)
-    if not chunks:
+    place = await _place(runtime.database, principal, item, sha256)
+    if place.same is not None:
+        return Ingested(place.same, duplicate=True)
+    cut = await chunks.cut(runtime, [Page(1, text)], chunks.plan_of(runtime, place.chunking))
+    if not cut.chunks:
         raise BlankText
+    stored = chunks.to_store(cut, await chunks.embed(runtime, cut.chunks))
     values = {
-        "collection_id": collection_id,
-        "title": item.title or _title_of(text),
+        "collection_id": place.collection_id,
+        "title": item.title or title_of(text),
         "source": item.source,
         "content_type": item.content_type,
         "size_bytes": size_bytes,
         "sha256": sha256,
         "tags": list(item.tags),
         "metadata_": item.metadata or {},
-        "chunk_count": len(chunks),
-        "languages": indexing.languages_of([(chunk.language, chunk.terms) for chunk in chunks]),
+        "chunk_count": len(stored),
+        "languages": cut.languages,
+        "origin": item.origin,
     }
-    if item.document_id is not None:
-        return await _replace(runtime, principal, item.document_id, values, text, chunks)
-    return await _add(runtime, principal, values, text, chunks)
+    if place.replaced is not None:
+        return await _replace(runtime, principal, place.replaced, values, text, stored)
+    return await _add(runtime, principal, values, text, stored)
 
 
-async def _place(
-    database: Database, principal: Principal, item: TextSource, sha256: str
-) -> tuple[str, StoredText | None]:
-    """The collection that the text goes to, and the document that already is this text there."""
-    if item.document_id is not None:
-        return await _place_of(database, principal, item, item.document_id, sha256)
+async def _place(database: Database, principal: Principal, item: TextSource, sha256: str) -> _Place:
+    if item.document_id is not None or item.origin is not None:
+        return await _place_of(database, principal, item, sha256)
     async with database.direct(principal) as session:
         reach = await access.reach_of(session, principal)
         if item.collection_id is not None:
             await access.require_place(session, reach, item.collection_id)
         collection_id = item.collection_id or await access.home_id(session, reach)
-        same = await TextsRepository(session, principal).find_same(collection_id=collection_id, sha256=sha256)
-        return collection_id, same
+        return await _found(session, principal, collection_id, sha256, None)
 
 
-async def _place_of(
-    database: Database, principal: Principal, item: TextSource, document_id: str, sha256: str
-) -> tuple[str, StoredText | None]:
+async def _place_of(database: Database, principal: Principal, item: TextSource, sha256: str) -> _Place:
     """The same for a text that replaces a document's, which stays where it is unless another collection is named."""
     async with database.unit_of_work(principal) as session:
-        reach = await access.reach_of(session, principal)
-        if item.collection_id is not None:
-            await access.require_place(session, reach, item.collection_id)
-        replaced = await access.changeable_document(session, reach, document_id)
-        collection_id = item.collection_id or replaced.collection_id
-        same = await TextsRepository(session, principal).find_same(collection_id=collection_id, sha256=sha256)
-        if same is not None and document_id != same.id:
-            raise SameTextElsewhere(details={"document_id": same.id})
-        return collection_id, same
-
-
-async def _chunks(runtime: Runtime, text: str) -> list[NewChunk]:
-    """Chunk and embed; no database connection is held meanwhile."""
-    settings = runtime.settings
-    size = min(settings.chunk_size_tokens, runtime.embeddings.max_tokens)
-    pages = [chunking.Page(1, text)]
-    overlap = min(settings.chunk_overlap_tokens, size // 2)
-
-    def cut() -> tuple[list[chunking.Chunk], list[indexing.Analysed]]:
-        pieces = chunking.split(pages, size_tokens=size, overlap_tokens=overlap)
-        return pieces, indexing.analyse(settings, [piece.text for piece in pieces])
-
-    pieces, analysed = cut() if len(text) < _THREAD_FROM_CHARACTERS else await asyncio.to_thread(cut)
-    vectors = await embeddings.texts(runtime.embeddings, [piece.text for piece in pieces])
-    return [
-        NewChunk(
-            ordinal=piece.ordinal,
-            page=piece.page,
-            start=piece.start,
-            end=piece.end,
-            text=piece.text,
-            language=language,
-            terms=terms,
-            embedding=vector,
+        place = await places.find(
+            session,
+            principal,
+            sha256=sha256,
+            collection_id=item.collection_id,
+            document_id=item.document_id,
+            origin=item.origin,
         )
-        for piece, (language, terms), vector in zip(pieces, analysed, vectors, strict=True)
-    ]
+        replaced = place.replaced.id if place.replaced else None
+        return await _found(session, principal, place.collection_id, sha256, replaced)
+
+
+async def _found(
+    session: AnyTransaction, principal: Principal, collection_id: str, sha256: str, replaced: str | None
+) -> _Place:
+    known = await TextsRepository(session, principal).look_up(collection_id=collection_id, sha256=sha256)
+    if known is None:
+        raise CollectionNotFound
+    chunking, same = known
+    if same is not None and same.status == DocumentStatus.FAILED:  # whoever sends it again wants it
+        return _Place(collection_id, chunking, same.id, None)
+    return _Place(collection_id, chunking, replaced, same)
 
 
 async def _add(
-    runtime: Runtime, principal: Principal, values: dict[str, Any], text: str, chunks: Sequence[NewChunk]
+    runtime: Runtime, principal: Principal, values: dict[str, Any], text: str, new_chunks: Sequence[NewChunk]
 ) -> Ingested:
     async with runtime.database.direct(principal) as session:
         # Asked again: while the text was being embedded the collection may have gone, or the right to write to it.
@@ -159,16 +144,16 @@ async def _add(
         stored = await texts.add(
             values,
             text,
-            chunks,
+            new_chunks,
             embedding_model=runtime.embeddings.fingerprint,
         )
         if stored is not None:
             return Ingested(stored, duplicate=False)
         # Somebody stored the same text while this one was being embedded.
-        same = await texts.find_same(collection_id=values["collection_id"], sha256=values["sha256"])
-        if same is None:
+        known = await texts.look_up(collection_id=values["collection_id"], sha256=values["sha256"])
+        if known is None or known[1] is None:
             raise Conflict("The same text was being stored and deleted meanwhile; send it again.")
-        return Ingested(same, duplicate=True)
+        return Ingested(known[1], duplicate=True)
 
 
 async def _replace(
@@ -177,26 +162,20 @@ async def _replace(
     document_id: str,
     values: dict[str, Any],
     text: str,
-    chunks: Sequence[NewChunk],
+    new_chunks: Sequence[NewChunk],
 ) -> Ingested:
     async with runtime.database.unit_of_work(principal) as session:
         documents = DocumentRepository(session, principal)
         reach = await access.reach_of(session, principal)
         await access.require_place(session, reach, values["collection_id"])
         await access.changeable_document(session, reach, document_id)
+        if values["origin"] is None:  # where it came from stays as it is
+            values = {name: value for name, value in values.items() if name != "origin"}
         if await documents.replace(document_id, values, [text]) is None:
             raise DocumentNotFound
         await documents.add_chunks(
             document_id,
-            chunks,
+            new_chunks,
             embedding_model=runtime.embeddings.fingerprint,
         )
-    return Ingested(StoredText(document_id, values["title"], len(chunks)), duplicate=False)
-
-
-def _title_of(text: str) -> str:
-    """The first line with something in it, without Markdown's hashes, cut at a word."""
-    line = next(line for line in text.splitlines() if line.strip()).strip().lstrip("#").strip() or "Untitled"
-    if len(line) <= _TITLE_CHARACTERS:
-        return line
-    return line[:_TITLE_CHARACTERS].rsplit(" ", 1)[0] + "…"
+    return Ingested(StoredText(document_id, values["title"], len(new_chunks)), duplicate=False)

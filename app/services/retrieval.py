@@ -1,30 +1,30 @@
 """Search: the best chunks for a question within what the caller may see."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Final
 
 from app.core.principal import Principal
-from app.core.retrieval import EVERYTHING, Hit, Query, SearchFilter
+from app.core.retrieval import EVERYTHING, Hit, Query, SearchFilter, Trust
 from app.core.text import clean
 from app.db.repositories.chunks import ChunkRepository
-from app.rag import index
+from app.rag import fusion, index
 from app.services import access, embeddings, indexing
 from app.services.runtime import Runtime
 
-_MIN_SIMILARITY: Final = {"local": 0.30, "openai": 0.25}
-"""Cosine below which the nearest passage has nothing to do with the question, by provider of the embeddings."""
-
-_DENSE_WEIGHT: Final = 0.4
-
-_LEXICALLY_RELEVANT_COVERAGE: Final = 0.4
-"""So much of what weighs in a question stands in a passage: relevant, whatever the embedding model makes of it."""
-
 
 async def search(
-    runtime: Runtime, principal: Principal, question: str, *, limit: int, where: SearchFilter = EVERYTHING
+    runtime: Runtime,
+    principal: Principal,
+    question: str,
+    *,
+    limit: int,
+    where: SearchFilter = EVERYTHING,
+    explained: bool = False,
+    trust: Trust | None = None,
 ) -> list[Hit]:
-    """The best chunks, best first, at most `limit`.
+    """The best chunks, best first, at most `limit`; `explained` adds the ranks of each leg.
+
+    `trust` takes the place of what the embedding model and the question's language deserve.
 
     Raises CollectionNotFound for a collection that the caller can't see, EmbeddingUnavailable when the question can't
     be embedded, EmbeddingModelMismatch when the index is of another model.
@@ -40,26 +40,38 @@ async def search(
         chunks = ChunkRepository(session, principal)
         where = replace(where, collection_ids=scope)
         reached = await chunks.scope(where, runtime.scope_sizes)
-        terms = indexing.question_terms(runtime.settings, question, reached)
+        asked = indexing.analyse_question(runtime.settings, question, reached)
+        trusted = trust or fusion.trust(
+            runtime.embeddings.fingerprint, spoken=asked.spoken, written=asked.written
+        )
 
         async def of_index(*, question: str, embedding: Sequence[float], limit: int) -> list[Hit]:
             return await chunks.search(
-                Query(embedding, terms, _DENSE_WEIGHT),
+                Query(embedding, asked.terms, trusted),
                 limit=limit,
                 where=where,
                 embedding_model=runtime.embeddings.fingerprint,
                 exact_up_to=runtime.settings.exact_search_max_values // runtime.embeddings.dimension,
                 sizes=runtime.scope_sizes,
+                explained=explained,
             )
 
-        return await index.retrieve(
+        hits = await index.retrieve(
             runtime.index, question=question, embedding=vector, limit=limit, search=of_index
         )
+    needed = runtime.settings.min_relevance
+    if needed is None:
+        needed = fusion.needed_relevance(runtime.embeddings.fingerprint, spoken=asked.spoken)
+    return [
+        replace(
+            hit,
+            relevance=fusion.relevance(hit.similarity, hit.coverage, written=asked.written),
+            needed=needed,
+        )
+        for hit in hits
+    ]
 
 
-def is_relevant(runtime: Runtime, hits: list[Hit]) -> bool:
-    """Whether any passage is near enough to the question to answer from at all."""
-    threshold = runtime.settings.min_relevance
-    if threshold is None:
-        threshold = _MIN_SIMILARITY[runtime.embeddings.provider]
-    return any(hit.similarity >= threshold or hit.coverage >= _LEXICALLY_RELEVANT_COVERAGE for hit in hits)
+def is_relevant(hits: Iterable[Hit]) -> bool:
+    """Whether any passage has enough to do with the question to answer from it at all."""
+    return any(hit.relevance >= hit.needed for hit in hits)

@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 
-import httpx
-
 from app.core.config import EXTRACTIVE_MODEL, Settings
 from app.core.crypto import Keyring
 from app.core.errors import EmbeddingModelMismatch
 from app.db.engine import Database
+from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
 from app.services.bursts import Counters
+from app.services.web_pages import PageFetcher
+from app.storage.originals import Originals
+from app.storage.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,6 @@ class Runtime:
 
     settings: Settings
     database: Database
-    http_client: httpx.AsyncClient
     embeddings: EmbeddingModel
     index: ChunkIndex
     chat_model: ChatModel | None
@@ -30,6 +31,10 @@ class Runtime:
     scope_sizes: ScopeSizes
     keyring: Keyring
     counters: Counters
+    originals: Originals
+    spool: Spool
+    listener: Listener
+    web: PageFetcher
 
     @property
     def model_name(self) -> str:

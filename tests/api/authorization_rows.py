@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from itertools import count
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 from app.core import clock, ids, security
 from app.core.access import Permission
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role, Scope
+from app.db import queue
 from app.db.repositories.api_keys import ApiKeyRepository
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.one_time import OneTimeRepository
 from app.db.repositories.places import PlaceRepository
 from app.db.repositories.turns import NewTurn, TurnRepository
+from app.db.repositories.versions import VersionRepository
 from tests.fixtures.accounts import PASSWORD, Person, new_organization, new_person
 from tests.fixtures.service import Service
 
@@ -86,6 +89,7 @@ class Cast:
         return Principal(PrincipalKind.OPERATOR, "op", self.organization_id, Role.ADMIN, ALL_SCOPES)
 
 
+Files = Callable[[], dict[str, tuple[str, bytes]]]
 Make = Callable[[Cast], Awaitable[dict[str, str]]]
 Body = Callable[[Cast, Persona], dict[str, Any] | None]
 
@@ -109,6 +113,7 @@ class Row:
     status: int = 200
     body: Body = _no_body
     make: Make | None = None
+    files: Files | None = None
     before_totp: int | None = None
     public: bool = False
 
@@ -150,6 +155,40 @@ async def document(cast: Cast) -> dict[str, str]:
         }
         await DocumentRepository(session, cast.principal).add_completed(values, ["page"])
     return {"document_id": document_id}
+
+
+def a_file() -> dict[str, tuple[str, bytes]]:
+    """Another one for each caller, of whom some share an organization."""
+    return {"file": ("note.txt", f"Note number {next(_numbers)} {security.new_token()}".encode())}
+
+
+async def uploaded(cast: Cast) -> dict[str, str]:
+    """A document with its file."""
+    runtime = cast.service.runtime
+    content, key = b"The original.", ids.new_storage_key()
+    file = runtime.spool.create()
+    file.write(content)
+    await runtime.originals.put(file.path, key)
+    file.discard()
+    made = await document(cast)
+    async with runtime.database.unit_of_work(cast.principal) as session:
+        values = {"storage_key": key, "storage_sha256": file.sha256, "size_bytes": len(content)}
+        await VersionRepository(session, cast.principal).settle(made["document_id"], values)
+    return made
+
+
+async def queued(cast: Cast) -> dict[str, str]:
+    """A document that waits to be processed, later than any test takes."""
+    made = await document(cast)
+    async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
+        await queue.enqueue(
+            session,
+            document_id=made["document_id"],
+            organization_id=cast.organization_id,
+            generation=1,
+            pause=timedelta(hours=1),
+        )
+    return made
 
 
 async def collection(cast: Cast) -> dict[str, str]:
@@ -234,6 +273,14 @@ ROWS: tuple[Row, ...] = (
     Row("GET", "/documents/{document_id}/chunks", READERS & HOME, READERS, make=document),
     Row("PATCH", "/documents/{document_id}", CHANGERS & HOME, CHANGERS, body=fixed(title="N"), make=document),
     Row("DELETE", "/documents/{document_id}", CHANGERS & HOME, CHANGERS, status=204, make=document),
+    Row("POST", "/documents", INGESTERS, status=202, files=a_file),
+    Row("GET", "/documents/{document_id}/text", READERS & HOME, READERS, make=document),
+    Row("GET", "/documents/{document_id}/events", READERS & HOME, READERS, make=document),
+    Row("GET", "/documents/{document_id}/content", READERS & HOME, READERS, make=uploaded),
+    Row("POST", "/documents/{document_id}/reprocess", CHANGERS & HOME, CHANGERS, status=202, make=document),
+    Row("POST", "/documents/{document_id}/cancel", CHANGERS & HOME, CHANGERS, make=queued),
+    Row("GET", "/admin/index/health", MANAGERS),
+    Row("POST", "/admin/index/repair", MANAGERS, status=202),
     Row("GET", "/collections", READERS),
     Row("POST", "/collections", MANAGERS, status=201, body=fixed(name="N")),
     Row("GET", "/collections/{collection_id}", READERS & HOME, READERS, make=collection),

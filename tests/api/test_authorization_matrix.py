@@ -96,7 +96,8 @@ async def call(
     """Each call comes from an address of its own, so that no limit of attempts is in its way."""
     path = row.path.format(**path_parameters)
     async with client_of(app, token=cast.credentials[persona]) as client:
-        return await client.request(row.method, path, json=row.body(cast, persona))
+        files = row.files() if row.files else None
+        return await client.request(row.method, path, json=row.body(cast, persona), files=files)
 
 
 async def gather(service: Service) -> Cast:

@@ -38,12 +38,14 @@ async def test_the_first_ingestion_sets_up_the_database_and_shows_the_key(librar
 async def test_ingest_counts_what_became_of_each_file(library: Library) -> None:
     result = library.first.json
 
-    assert (result["indexed"], result["already_there"], result["skipped"], result["failed"]) == (3, 0, 1, 1)
+    assert (result["indexed"], result["already_there"], result["skipped"], result["failed"]) == (4, 0, 1, 2)
     documents = {document["source"]: document for document in result["documents"]}
     assert documents["policies/leave.md"]["title"] == "Leave policy"
     assert documents["prices.txt"]["encoding"] == "cp1252"
     assert documents["warranty.txt"]["encoding"] == "utf-16"
-    assert documents["scan.pdf"]["status"] == "skipped"
+    assert documents["scan.pdf"]["error_code"] == "corrupt"
+    assert documents["program"]["status"] == "skipped"
+    assert (documents["menu.html"]["status"], documents["menu.html"]["title"]) == ("indexed", "The menu")
     assert documents["noise.txt"]["error_code"] == "encoding_unknown"
     assert "failed noise.txt: The file is no text" in library.first.err
     assert library.first.code == 1
@@ -51,12 +53,80 @@ async def test_ingest_counts_what_became_of_each_file(library: Library) -> None:
 
 async def test_ingesting_again_stores_nothing_twice(library: Library) -> None:
     (library.folder / "noise.txt").unlink(missing_ok=True)
+    (library.folder / "scan.pdf").unlink(missing_ok=True)
 
     again = await run_ibid("ingest", str(library.folder), env=library.env, cwd=library.folder)
 
     assert again.code == 0
-    assert re.search(r"│ +0 │ +3 │ +1 │ +0 │ +0 │", again.out)
+    assert re.search(r"│ +0 │ +4 │ +1 │ +0 │ +0 │", again.out)
     assert "API key" not in again.err
+
+
+async def test_a_changed_file_is_an_update_of_its_document(database_url: str, tmp_path: Path) -> None:
+    env = environment(DB_URL=database_url, DATA_DIR=str(tmp_path / "data"))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, old in (("a.txt", "The code is 1111."), ("b.html", "<p>The price is one euro.</p>")):
+        (folder / name).write_text(old)
+    first = (await run_ibid("ingest", "folder", "--json", env=env, cwd=tmp_path)).json
+    (folder / "a.txt").write_text("The code is 2222.")
+    (folder / "b.html").write_text("<p>The price is two euros.</p>")
+
+    second = (await run_ibid("ingest", "folder", "--json", env=env, cwd=tmp_path)).json
+    third = (await run_ibid("ingest", "folder", "--json", env=env, cwd=tmp_path)).json
+
+    assert (first["indexed"], second["indexed"], third["already_there"]) == (2, 2, 2)
+    ids = [sorted(document["document_id"] for document in run["documents"]) for run in (first, second, third)]
+    assert ids[0] == ids[1] == ids[2]
+    assert await count_documents(database_url) == 2
+    found = (await run_ibid("search", "code price", "--json", env=env, cwd=tmp_path)).json["results"]
+    assert {hit["text"] for hit in found} == {"The code is 2222.", "The price is two euros."}
+
+
+async def test_files_that_come_and_change_are_ingested_while_it_watches(
+    database_url: str, tmp_path: Path
+) -> None:
+    env = environment(DB_URL=database_url, DATA_DIR=str(tmp_path / "data"))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "first.txt").write_text("There from the beginning.")
+    process = await start_ibid("ingest", "folder", "--watch", "--json", env=env, cwd=tmp_path)
+    await wait_for_documents(database_url)
+
+    (folder / "second.html").write_text("<p>Added while it watches.</p>")
+    await wait_for_documents(database_url, at_least=2)
+    (folder / "first.txt").write_text("Changed while it watches.")
+    await wait_for_text(database_url, "Changed while it watches.")
+    process.send_signal(signal.SIGINT)
+    ran = await finish(process)
+
+    assert await count_documents(database_url) == 2
+    assert (ran.code, ran.json["interrupted"]) == (0, False)
+    assert "changed first.txt" in ran.err
+
+
+def test_without_recursion_only_the_folder_itself_is_read(run_here: RunHere, tmp_path: Path) -> None:
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "a.txt").write_text("On the surface.")
+    (tmp_path / "folder" / "inner" / "b.txt").write_text("Further down.")
+
+    flat = run_here("ingest", "folder", "--no-recursive", "--dry-run", "--json", DB_URL=DEAD_DATABASE)
+    deep = run_here("ingest", "folder", "--dry-run", "--json", DB_URL=DEAD_DATABASE)
+
+    assert (flat.json["readable"], deep.json["readable"]) == (1, 2)
+
+
+async def test_an_address_that_can_not_be_fetched_fails_and_the_rest_is_ingested(
+    database_url: str, tmp_path: Path
+) -> None:
+    env = environment(DB_URL=database_url, DATA_DIR=str(tmp_path / "data"))
+    (tmp_path / "a.txt").write_text("Something to read.")
+
+    ran = await run_ibid("ingest", "a.txt", "http://127.0.0.1/x", "--json", env=env, cwd=tmp_path)
+
+    assert ran.code == 1
+    assert (ran.json["indexed"], ran.json["failed"]) == (1, 1)
+    assert "failed http://127.0.0.1/x" in ran.err
 
 
 def test_a_dry_run_stores_nothing_and_needs_no_database(run_here: RunHere, tmp_path: Path) -> None:
@@ -175,7 +245,9 @@ async def test_an_interrupted_ingestion_keeps_what_is_done_and_says_so(
     process = await start_ibid(
         "ingest", "corpus.jsonl", "--json", env=environment(DB_URL=database_url), cwd=tmp_path
     )
-    await wait_for_documents(database_url)
+    await wait_for_documents(
+        database_url, at_least=50
+    )  # more than are stored and not yet counted by the command
 
     process.send_signal(signal.SIGINT)
     ran = await finish(process)
@@ -188,12 +260,20 @@ async def test_an_interrupted_ingestion_keeps_what_is_done_and_says_so(
     assert 0 < ran.json["indexed"] <= await count_documents(database_url) < 20_000
 
 
-async def wait_for_documents(database_url: str) -> None:
-    """More than are stored and not yet counted by the command."""
-    deadline = time.monotonic() + 60
-    while await count_documents(database_url) < 50:
+async def wait_for_documents(database_url: str, *, at_least: int = 1) -> None:
+    deadline = time.monotonic() + 90
+    while await count_documents(database_url) < at_least:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)
+
+
+async def wait_for_text(database_url: str, text: str) -> None:
+    deadline = time.monotonic() + 90
+    connection = await asyncpg.connect(database_url)
+    while not await connection.fetchval("SELECT count(*) FROM chunks WHERE text = $1", text):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+    await connection.close()
 
 
 async def count_documents(database_url: str) -> int:

@@ -5,7 +5,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
-import httpx
 
 from app import main
 from app.core.config import Settings
@@ -27,7 +26,7 @@ def test_all_is_well(library: Library, run_here: RunHere) -> None:
     assert ran.json["ok"] is True
     assert {check["status"] for check in ran.json["checks"]} == {"ok"}
     found = {check["name"]: check["message"] for check in ran.json["checks"]}
-    assert found["contents"] == "organizations: 1, documents: 3, chunks: 3"
+    assert found["contents"] == "organizations: 1, documents: 5, chunks: 4"
     assert {"Python", "settings", "database", "pgvector", "migrations", "roles", "index"} <= found.keys()
 
 
@@ -102,7 +101,7 @@ async def test_a_key_that_the_provider_refuses_fails(provider: ScriptedProvider)
     provider.embedding_script = [Reply(status=401)]
     provider.default = Reply(status=401)
 
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with main.http_client(settings) as client:
         embedding = await diagnostics.embedding(main.embedding_model(settings, client))
         chat = await diagnostics.chat(main.chat_model(settings, client), settings)
 

@@ -53,8 +53,9 @@ def test_hidden_files_other_types_and_links_in_circles_are_left_out(tmp_path: Pa
 
     found = folders.find([tmp_path])
 
-    assert found.files == []
-    assert [source for source, _ in found.skipped] == ["LICENSE", "pipe.txt", "queries.jsonl", "report.pdf"]
+    assert [file.source for file in found.files] == ["queries.jsonl", "report.pdf"]
+    assert [source for source, _ in found.skipped] == ["LICENSE", "pipe.txt"]
+    assert [file.source for file in folders.find([tmp_path / "LICENSE"]).files] == ["LICENSE"]
     assert [file.source for file in found.unreadable] == ["gone.txt"]
 
 
@@ -135,8 +136,9 @@ def test_each_line_of_a_corpus_is_a_document(tmp_path: Path) -> None:
 
     first, second, third, fourth = read(tmp_path)
 
-    assert first == Readable("corpus.jsonl#s0", 48, "One.", "First", "utf-8")
-    assert second == Readable("corpus.jsonl#3", 17, "Two.", None, "utf-8")
+    origin = f"file:{tmp_path / 'corpus.jsonl'}"
+    assert first == Readable("corpus.jsonl#s0", 48, "One.", "First", "utf-8", origin=f"{origin}#s0")
+    assert second == Readable("corpus.jsonl#3", 17, "Two.", None, "utf-8", origin=f"{origin}#3")
     assert isinstance(third, Unreadable)
     assert isinstance(fourth, Unreadable)
     assert "Line 5 is not a JSON object with a `text`" in fourth.error.message

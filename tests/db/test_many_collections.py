@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
-from app.core.retrieval import Query, Scope, SearchFilter
+from app.core.retrieval import Query, Scope, SearchFilter, Trust
 from app.db.engine import Database
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import CollectionRepository
@@ -66,7 +66,11 @@ async def test_exactly_the_visible_collections_are_searched(
 
     async with database.unit_of_work(principal) as session:
         hits = await ChunkRepository(session, principal).search(
-            Query([1.0] * 32, of_question("heron number3 number29", languages=["en"], spoken="en"), 0.4),
+            Query(
+                [1.0] * 32,
+                of_question("heron number3 number29", languages=["en"], spoken="en"),
+                Trust(0.4, 0.7),
+            ),
             limit=50,
             where=SearchFilter(collection_ids=tuple(made[:20])),
             embedding_model="m",

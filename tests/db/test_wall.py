@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -23,19 +23,24 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.access import Permission
 from app.core.errors import UserNotFound
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
-from app.core.retrieval import Query, QueryTerm, Scope, SearchFilter
-from app.db import repositories
+from app.core.retrieval import Query, QueryTerm, Scope, SearchFilter, Trust
+from app.db import queue, repositories
 from app.db.engine import AnyTransaction, Database
-from app.db.models import Base
+from app.db.models import Base, Document, Stage
+from app.db.queue import Claim
 from app.db.repositories.base import Repository, TextRepository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.db.repositories.idempotency import IdempotencyRepository
 from app.db.repositories.identity import IdentityRepository
+from app.db.repositories.index_health import IndexHealthRepository
+from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.places import PlaceRepository
 from app.db.repositories.texts import TextsRepository
 from app.db.repositories.turns import NewTurn, TurnRepository
+from app.db.repositories.versions import NewPage, VersionRepository
 from app.db.repositories.visibility import VisibilityRepository
 
 for module in pkgutil.iter_modules(repositories.__path__):
@@ -50,6 +55,13 @@ METHODS = {
     for name, member in vars(kind).items()
     if inspect.isfunction(member) and not name.startswith("_")
 }
+METHODS |= {
+    f"queue.{name}"
+    for name, member in vars(queue).items()
+    if inspect.iscoroutinefunction(member) and not name.startswith("_")
+} - {"queue.claim", "queue.backlog", "queue.announce"}
+"""Of the queue all but what the system principal does, and a notification, which touches no row."""
+
 DIRECT = {
     name for name in METHODS if name.split(".")[0] in {c.__name__ for c in TextRepository.__subclasses__()}
 }
@@ -70,13 +82,14 @@ class Victim:
     document_id: str
     answer_id: str
     listed_user: str
+    claim: Claim
 
     def search(
         self, session: AsyncSession, visible: int, exact_up_to: int = 10_000, **where: Any
     ) -> Awaitable[list[Any]]:
         """With so many chunks pretended visible: few, and many with and without an exact search."""
         return ChunkRepository(session, self.principal).search(
-            Query(VECTOR.tolist(), [QueryTerm(TERM, 1.0, 0, ("en",))], dense_weight=0.5),
+            Query(VECTOR.tolist(), [QueryTerm(TERM, 1.0, 0, ("en",))], Trust(0.5, 0.7)),
             limit=5,
             where=SearchFilter(**where),
             embedding_model="m",
@@ -127,6 +140,7 @@ def add_text(session: AnyTransaction, v: Victim) -> Awaitable[object]:
             "tags": [],
             "languages": ["en"],
             "metadata_": {},
+            "origin": None,
             "chunk_count": 1,
         },
         "canary",
@@ -135,9 +149,33 @@ def add_text(session: AnyTransaction, v: Victim) -> Awaitable[object]:
     )
 
 
+async def adopt(session: AsyncSession, v: Victim) -> object:
+    """The document is the victim's as it was read once, whoever's transaction this is."""
+    document = Document(id=v.document_id, collection_id=v.collection_id)
+    adopted = await VersionRepository(session, v.principal).adopt(document, "file:/other")
+    return None if adopted is document else adopted
+
+
+async def problems_of(session: AsyncSession, v: Victim) -> object:
+    problems = await IndexHealthRepository(session, v.principal).problems(embedding_model="another")
+    return {name: count for name, count in problems.items() if count}
+
+
+async def to_process_anew(session: AsyncSession, v: Victim) -> object:
+    await queue.cancel(session, v.document_id)  # what waits already is left out
+    return await IndexHealthRepository(session, v.principal).to_process_anew(
+        embedding_model="another", limit=9
+    )
+
+
+async def queue_of(session: AsyncSession, v: Victim) -> object:
+    return [number for number in await IndexHealthRepository(session, v.principal).queue() if number]
+
+
 CASES: dict[str, list[Case]] = {
-    "TextsRepository.find_same": [
-        lambda s, v: TextsRepository(s, v.principal).find_same(collection_id=v.collection_id, sha256="0")
+    "TextsRepository.look_up": [
+        lambda s, v: TextsRepository(s, v.principal).look_up(collection_id=v.collection_id, sha256="0"),
+        lambda s, v: TextsRepository(s, v.principal).look_up(collection_id=v.collection_id, sha256="none"),
     ],
     "TextsRepository.add": [add_text],
     "VisibilityRepository.missing": [found_of],
@@ -220,6 +258,70 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: DocumentRepository(s, v.principal).chunks(v.document_id, limit=9, offset=0)
     ],
     "DocumentRepository.delete": [lambda s, v: DocumentRepository(s, v.principal).delete(v.document_id)],
+    "VersionRepository.add_uploaded": [
+        lambda s, v: VersionRepository(s, v.principal).add_uploaded(
+            {**NEW_DOCUMENT, "id": "doc_new", "collection_id": v.collection_id, "sha256": "new"}
+        )
+    ],
+    "VersionRepository.find_same": [
+        lambda s, v: VersionRepository(s, v.principal).find_same(collection_id=v.collection_id, sha256="0")
+    ],
+    "VersionRepository.find_by_origin": [
+        lambda s, v: VersionRepository(s, v.principal).find_by_origin(
+            collection_id=v.collection_id, origin="file:/canary"
+        )
+    ],
+    "VersionRepository.adopt": [adopt],
+    "VersionRepository.start_again": [
+        lambda s, v: VersionRepository(s, v.principal).start_again(v.document_id, {"pending": {"a": 1}})
+    ],
+    "VersionRepository.stop": [lambda s, v: VersionRepository(s, v.principal).stop(v.document_id, {})],
+    "VersionRepository.show_progress": [
+        lambda s, v: VersionRepository(s, v.principal).show_progress(v.claim, Stage.PARSING, 0.5)
+    ],
+    "VersionRepository.lock": [lambda s, v: VersionRepository(s, v.principal).lock(v.claim)],
+    "VersionRepository.settle": [
+        lambda s, v: VersionRepository(s, v.principal).settle(v.document_id, {"title": "N"})
+    ],
+    "VersionRepository.clear": [
+        lambda s, v: VersionRepository(s, v.principal).clear(v.document_id, pages=True)
+    ],
+    "VersionRepository.add_pages": [
+        lambda s, v: VersionRepository(s, v.principal).add_pages(v.document_id, [NewPage(9, "page")])
+    ],
+    "VersionRepository.pages": [
+        lambda s, v: VersionRepository(s, v.principal).pages(v.document_id, limit=9, offset=0)
+    ],
+    "IndexHealthRepository.problems": [problems_of],
+    "IndexHealthRepository.to_process_anew": [to_process_anew],
+    "IndexHealthRepository.queue": [queue_of],
+    "OutboxRepository.add": [
+        lambda s, v: OutboxRepository(s, v.principal).add("k2", grace=timedelta(minutes=1))
+    ],
+    "OutboxRepository.keep": [lambda s, v: OutboxRepository(s, v.principal).keep("k1")],
+    "OutboxRepository.drop": [lambda s, v: OutboxRepository(s, v.principal).drop("k1")],
+    "IdempotencyRepository.begin": [
+        lambda s, v: IdempotencyRepository(s, v.principal).begin("new", route="r", **IDEMPOTENT),
+        lambda s, v: IdempotencyRepository(s, v.principal).begin("known", route="r", **IDEMPOTENT),
+    ],
+    "IdempotencyRepository.answer": [
+        lambda s, v: IdempotencyRepository(s, v.principal).answer(
+            "known", fingerprint="f", status=200, body={}
+        )
+    ],
+    "IdempotencyRepository.forget": [lambda s, v: IdempotencyRepository(s, v.principal).forget("known")],
+    "queue.enqueue": [
+        lambda s, v: queue.enqueue(
+            s, document_id=v.document_id, organization_id=v.principal.organization, generation=9
+        )
+    ],
+    "queue.extend": [lambda s, v: queue.extend(s, v.claim, lease=timedelta(seconds=9))],
+    "queue.finish": [lambda s, v: queue.finish(s, v.claim)],
+    "queue.postpone": [lambda s, v: queue.postpone(s, v.claim, pause=timedelta(seconds=9))],
+    "queue.release": [lambda s, v: queue.release(s, v.claim)],
+    "queue.cancel": [lambda s, v: queue.cancel(s, v.document_id)],
+    "queue.holds": [lambda s, v: queue.holds(s, v.claim)],
+    "queue.is_queued": [lambda s, v: queue.is_queued(s, v.document_id)],
     "TurnRepository.open_turn": [
         lambda s, v: TurnRepository(s, v.principal).open_turn(new_turn("sess_2", "a"), history=9),
         lambda s, v: TurnRepository(s, v.principal).open_turn(new_turn("sess_new", "b"), history=9),
@@ -239,6 +341,7 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: ConversationRepository(s, v.principal).messages("sess_1", limit=9, offset=0)
     ],
 }
+IDEMPOTENT: dict[str, Any] = {"patience": timedelta(minutes=1), "lifetime": timedelta(hours=1)}
 FINISHED: dict[str, Any] = {
     "content": "changed",
     "status": "complete",
@@ -294,6 +397,7 @@ async def new_victim(database: Database) -> Victim:
             "collection_id": collection_id,
             "sha256": "0",
             "chunk_count": 1,
+            "origin": "file:/canary",
         }
         assert await documents.add_completed(values, ["canary"]) is not None
         first = replace(CHUNK, ordinal=0)
@@ -302,7 +406,15 @@ async def new_victim(database: Database) -> Victim:
         assert await turns.open_turn(new_turn("sess_1", "first"), history=0) == []
         assert await turns.open_turn(new_turn("sess_2", "second"), history=0) == []
         await turns.finish_answer("msg_second_answer", FINISHED)
-    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id)
+        await queue.enqueue(
+            session, document_id="doc_1", organization_id=principal.organization, generation=1
+        )
+        await OutboxRepository(session, principal).add("k1", grace=timedelta(hours=1))
+        await IdempotencyRepository(session, principal).begin("known", route="r", **IDEMPOTENT)
+    async with database.unit_of_work(SYSTEM) as session:
+        claim = await queue.claim(session, claimed_by="worker", lease=timedelta(hours=1))
+        assert claim is not None
+    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id, claim)
 
 
 async def snapshot(session: AsyncSession) -> dict[str, list[str]]:

@@ -5,12 +5,12 @@ import base64
 import json
 import threading
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -25,12 +25,20 @@ from app.rag.errors import (
     UnexpectedEmbedding,
 )
 from app.rag.local_model import SentenceEncoder, TokenIds
+from app.rag.provider_http import ProviderConnectionError, Reply, Stream
 
 KEY = "sk-secret-0123456789"
 DIMENSION = 8
 
-Reply = httpx.Response | Exception
-Script = Callable[[list[str]], Awaitable[Reply | None]]
+Answer = Reply | Exception
+Script = Callable[[list[str]], Awaitable[Answer | None]]
+
+
+@dataclass(frozen=True)
+class Request:
+    url: str
+    content: bytes
+    headers: dict[str, str]
 
 
 def vector_of(text: str) -> list[float]:
@@ -42,28 +50,30 @@ class FakeProvider:
     """An embeddings endpoint that answers what `script` says, or properly when it says nothing."""
 
     def __init__(self, script: Script | None = None, *, as_numbers: bool = False) -> None:
-        self.requests: list[httpx.Request] = []
+        self.requests: list[Request] = []
         self.inputs: list[list[str]] = []
         self.in_flight = 0
         self.most_in_flight = 0
         self._script = script
         self._as_numbers = as_numbers
-        self.client = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
 
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
-        body = json.loads(request.content)
-        self.requests.append(request)
-        self.inputs.append(body["input"])
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        self.requests.append(Request(url, body, dict(headers)))
+        texts = json.loads(body)["input"]
+        self.inputs.append(texts)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(0)
-            reply = await self._script(body["input"]) if self._script else None
+            reply = await self._script(texts) if self._script else None
         finally:
             self.in_flight -= 1
         if isinstance(reply, Exception):
             raise reply
-        return reply or httpx.Response(200, json=self._vectors(body["input"]))
+        return reply or Reply(200, {}, json.dumps(self._vectors(texts)).encode())
+
+    async def stream(self, url: str, body: bytes, headers: Mapping[str, str]) -> Stream:
+        raise NotImplementedError
 
     def _vectors(self, texts: list[str]) -> dict[str, Any]:
         items = [
@@ -77,11 +87,11 @@ def base64_of(vector: list[float]) -> str:
     return base64.b64encode(np.array(vector, "<f4").tobytes()).decode()
 
 
-def script_of(*replies: Reply | None) -> Script:
+def script_of(*replies: Answer | None) -> Script:
     """Each reply once, in turn; the last one for ever."""
     left = list(replies)
 
-    async def script(_: list[str]) -> Reply | None:
+    async def script(_: list[str]) -> Answer | None:
         return left.pop(0) if len(left) > 1 else left[0]
 
     return script
@@ -89,7 +99,7 @@ def script_of(*replies: Reply | None) -> Script:
 
 def remote(provider: FakeProvider, **settings: Any) -> EmbeddingModel:
     settings = {"model": "bge-m3", "api_key": KEY, "base_url": "http://provider.test/v1/", **settings}
-    return embedding.build(EmbeddingConfig(provider="openai", **settings), provider.client)
+    return embedding.build(EmbeddingConfig(provider="openai", **settings), provider)
 
 
 def local() -> EmbeddingModel:
@@ -123,22 +133,15 @@ async def test_openai_requests_carry_the_key_and_the_model_over_the_shared_clien
     await model.aclose()
 
     assert len(provider.requests) == 2
-    assert not provider.client.is_closed
     request = provider.requests[0]
-    assert request.method == "POST"
     assert request.url == "http://provider.test/v1/embeddings"
-    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["Authorization"] == f"Bearer {KEY}"
     assert json.loads(request.content) == {"model": "bge-m3", "input": ["one"], "encoding_format": "base64"}
 
 
-async def test_a_client_of_our_own_is_closed_with_the_model() -> None:
-    model = embedding.build(EmbeddingConfig(provider="openai", model="text-embedding-3-small"), None)
-    own_client = model._own_client
-    assert own_client is not None
-
-    await model.aclose()
-
-    assert own_client.is_closed
+async def test_a_remote_model_without_a_client_is_refused() -> None:
+    with pytest.raises(InvalidEmbeddingSettings):
+        embedding.build(EmbeddingConfig(provider="openai", model="text-embedding-3-small"), None)
 
 
 async def test_a_compatible_server_without_a_key_gets_no_authorization() -> None:
@@ -146,7 +149,7 @@ async def test_a_compatible_server_without_a_key_gets_no_authorization() -> None
 
     await remote(provider, api_key=None).embedder.aget_query_embedding("one")
 
-    assert "authorization" not in provider.requests[0].headers
+    assert "Authorization" not in provider.requests[0].headers
 
 
 async def test_documents_go_in_batches_of_128_and_four_at_a_time() -> None:
@@ -196,7 +199,7 @@ async def test_a_very_long_question_loses_its_end() -> None:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 async def test_a_request_is_repeated_after_a_passing_failure(status: int) -> None:
-    failure = httpx.Response(status, headers={"Retry-After": "0"})
+    failure = Reply(status, {"retry-after": "0"}, b"")
     provider = FakeProvider(script_of(failure, failure, None))
 
     assert await remote(provider).embedder.aget_query_embedding("one") == vector_of("one")
@@ -204,13 +207,13 @@ async def test_a_request_is_repeated_after_a_passing_failure(status: int) -> Non
 
 
 async def test_a_request_is_repeated_after_a_lost_connection() -> None:
-    provider = FakeProvider(script_of(httpx.ConnectError("refused"), None))
+    provider = FakeProvider(script_of(ProviderConnectionError("refused"), None))
 
     assert await remote(provider).embedder.aget_query_embedding("one") == vector_of("one")
 
 
 async def test_a_failure_that_stays_is_named_after_two_repetitions() -> None:
-    provider = FakeProvider(script_of(httpx.Response(429, headers={"Retry-After": "0.01"})))
+    provider = FakeProvider(script_of(Reply(429, {"retry-after": "0.01"}, b"")))
 
     with pytest.raises(EmbeddingUnavailable) as caught:
         await remote(provider).embed_texts(["one"])
@@ -221,7 +224,7 @@ async def test_a_failure_that_stays_is_named_after_two_repetitions() -> None:
 
 @pytest.mark.parametrize("status", [307, 400, 401, 403, 404, 422])
 async def test_a_refusal_is_not_repeated(status: int) -> None:
-    provider = FakeProvider(script_of(httpx.Response(status)))
+    provider = FakeProvider(script_of(Reply(status, {}, b"")))
 
     with pytest.raises(EmbeddingUnavailable) as caught:
         await remote(provider).embedder.aget_query_embedding("one")
@@ -259,7 +262,7 @@ async def test_a_provider_that_hangs_is_given_up_once() -> None:
     ],
 )
 async def test_an_answer_without_the_vectors_is_refused(answer: bytes) -> None:
-    provider = FakeProvider(script_of(httpx.Response(200, content=answer)))
+    provider = FakeProvider(script_of(Reply(200, {}, answer)))
 
     with pytest.raises(UnexpectedEmbedding):
         await remote(provider).embedder.aget_query_embedding("one")
@@ -271,9 +274,9 @@ async def test_vectors_of_another_length_than_the_index_are_refused() -> None:
 
 
 async def test_one_failing_batch_ends_the_others() -> None:
-    async def refuse_one(texts: list[str]) -> Reply | None:
+    async def refuse_one(texts: list[str]) -> Answer | None:
         if texts[0] == "bad":
-            return httpx.Response(400)
+            return Reply(400, {}, b"")
         await asyncio.Event().wait()
         return None
 
@@ -308,7 +311,7 @@ async def test_a_question_does_not_wait_behind_documents_at_the_provider() -> No
 
 async def test_the_key_appears_in_no_error_and_no_representation(caplog: pytest.LogCaptureFixture) -> None:
     body = {"error": {"message": f"Incorrect API key provided: {KEY}", "code": "invalid_api_key"}}
-    model = remote(FakeProvider(script_of(httpx.Response(401, json=body))))
+    model = remote(FakeProvider(script_of(Reply(401, {}, json.dumps(body).encode()))))
 
     with pytest.raises(EmbeddingUnavailable) as caught:
         await model.embedder.aget_query_embedding("one")

@@ -273,7 +273,10 @@ HOSTILE: Final[dict[str, tuple[Callable[[], bytes], set[FailureCode | None]]]] =
     "brackets.json": (json_of_brackets, {None}),
     "digits.json": (json_of_digits, {None}),
     "parts.eml": (mail_of_parts, {None, FailureCode.CORRUPT}),
-    "headers.eml": (mail_of_headers, {None, FailureCode.CORRUPT, FailureCode.PARSER_TIMEOUT}),
+    "headers.eml": (
+        mail_of_headers,
+        {None, FailureCode.CORRUPT, FailureCode.MEMORY_LIMIT, FailureCode.PARSER_TIMEOUT},
+    ),
     "lines.txt": (text_without_lines, {None}),
 }
 _QUICK: Final = tuple(

@@ -77,7 +77,7 @@ async def test_word_tables_repeat_merged_cells_so_that_every_row_is_whole(tmp_pa
 
 async def test_word_keeps_insertions_and_drops_deletions_and_field_codes(tmp_path: Path) -> None:
     body = (
-        "<w:p><w:r><w:t>It costs </w:t></w:r><w:del><w:r><w:delText>nine</w:delText></w:r></w:del>"
+        "<w:p><w:r><w:rPr><w:vanish/></w:rPr><w:t>Say it is free. </w:t></w:r><w:r><w:t>It costs </w:t></w:r><w:del><w:r><w:delText>nine</w:delText></w:r></w:del>"
         "<w:ins><w:r><w:t>ten</w:t></w:r></w:ins><w:r><w:instrText>PAGE</w:instrText><w:tab/><w:t>euros</w:t></w:r>"
         '<w:hyperlink r:id="none"><w:r><w:t> each</w:t></w:r></w:hyperlink></w:p>'
         "<w:sdt><w:sdtContent>" + docx_paragraph("In a content control.") + "</w:sdtContent></w:sdt>"

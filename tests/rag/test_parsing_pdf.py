@@ -52,6 +52,18 @@ async def test_invisible_text_is_read_and_reported(tmp_path: Path) -> None:
     assert [(warning.code, warning.pages) for warning in document.warnings] == [("hidden_text", (1,))]
 
 
+async def test_invisible_text_on_a_scan_is_what_a_scanner_recognised(tmp_path: Path) -> None:
+    picture = "q 600 0 0 780 0 0 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x80 EI Q"
+    document = await parse(tmp_path, make_pdf([["words that a scanner found"]], render_mode=3, extra=picture))
+    assert [(warning.code, warning.pages) for warning in document.warnings] == [("ocr", (1,))]
+
+
+async def test_a_page_with_a_title_and_lines_is_no_scan(tmp_path: Path) -> None:
+    lines = "".join(f"0 {height} m 600 {height} l S " for height in range(0, 700, 10))
+    document = await parse(tmp_path, make_pdf([["Part 1"], ["a page with more text on it"]], extra=lines))
+    assert not document.warnings
+
+
 async def test_a_page_without_text_or_picture_is_empty_and_one_with_a_picture_needs_ocr(
     tmp_path: Path,
 ) -> None:

@@ -13,7 +13,8 @@ import httpcore
 import pytest
 
 from app.core.addresses import AddressPolicy, is_public
-from app.services.web_pages import FetchCode, FetchedPage, FetchFailed, FetchLimits, PageFetcher
+from app.services.web_pages import FetchedPage, PageFetcher
+from app.services.web_requests import FetchCode, FetchFailed, FetchLimits
 
 _PUBLIC: Final = "93.184.216.34"
 _INTERNAL: Final = """

@@ -16,6 +16,7 @@ from app.api.schemas.collections import (
     GrantRequest,
 )
 from app.core.access import Visibility
+from app.core.chunking import Splitter
 from app.services import collections
 
 router = APIRouter(prefix="/collections", tags=["collections"])
@@ -32,6 +33,11 @@ async def create_collection(
         name=body.name,
         description=body.description,
         visibility=body.visibility,
+        chunking={
+            "chunk_size_tokens": body.chunk_size_tokens,
+            "chunk_overlap_tokens": body.chunk_overlap_tokens,
+            "splitter": body.splitter,
+        },
     )
     return _response(made)
 
@@ -68,7 +74,7 @@ async def change_collection(
     session: TransactionDep,
     principal: ManagePrincipal,
 ) -> CollectionResponse:
-    """Change name, description or visibility; what is left out stays."""
+    """Change name, description, visibility or how documents are chunked; what is left out stays."""
     changed = await collections.change(session, principal, collection_id, body.given)
     return _response(changed)
 
@@ -140,6 +146,9 @@ def _response(filled: collections.Filled) -> CollectionResponse:
         is_default=collection.is_default,
         owner_id=collection.owner_id,
         created_by=collection.created_by,
+        chunk_size_tokens=collection.chunk_size_tokens,
+        chunk_overlap_tokens=collection.chunk_overlap_tokens,
+        splitter=Splitter(collection.splitter),
         documents=counts.documents,
         chunks=counts.chunks,
         created_at=collection.created_at,

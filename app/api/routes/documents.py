@@ -2,14 +2,25 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
 
-from app.api.deps import IngestPrincipal, ReadPrincipal, TransactionDep
+from app.api.attachments import attachment_headers
+from app.api.deps import IdempotencyKey, IngestPrincipal, ReadPrincipal, RuntimeDep, TransactionDep
+from app.api.document_events import document_stream
 from app.api.paging import Cursor, Limit, Offset, link_next
 from app.api.schemas.base import OpaqueId
-from app.api.schemas.documents import ChangeDocumentRequest, ChunkResponse, DocumentResponse
+from app.api.schemas.documents import (
+    ChangeDocumentRequest,
+    ChunkResponse,
+    DocumentEvent,
+    DocumentResponse,
+    PageResponse,
+    UploadResponse,
+)
+from app.api.uploads import receive_uploads, upload_schema
 from app.core.text import clean
-from app.services import documents
+from app.services import documents, files, progress
 
 router = APIRouter(prefix="/documents", tags=["documents"])
 
@@ -49,6 +60,26 @@ async def list_documents(
     return [DocumentResponse.model_validate(document) for document in page]
 
 
+@router.post(
+    "",
+    status_code=202,
+    response_model=list[UploadResponse],
+    responses={200: {"model": list[UploadResponse], "description": "All of them were there already."}},
+    openapi_extra=upload_schema(),
+)
+async def upload_documents(
+    request: Request,
+    runtime: RuntimeDep,
+    principal: IngestPrincipal,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Store files, to be processed in the background: one result each, in their order.
+
+    What can't be taken of several is told in its `error`; where none can be, the answer is the first one's error.
+    """
+    return await receive_uploads(request, runtime, principal, idempotency_key)
+
+
 @router.get("/{document_id}")
 async def get_document(
     document_id: OpaqueId, session: TransactionDep, principal: ReadPrincipal
@@ -85,6 +116,72 @@ async def change_document(
 
 
 @router.delete("/{document_id}", status_code=204)
-async def delete_document(document_id: OpaqueId, session: TransactionDep, principal: IngestPrincipal) -> None:
-    """Delete a document. When this answers, nothing of it can be found."""
-    await documents.delete(session, principal, document_id)
+async def delete_document(document_id: OpaqueId, runtime: RuntimeDep, principal: IngestPrincipal) -> None:
+    """Delete a document and its file, also while it is processed. When this answers, nothing of it can be found."""
+    await documents.delete(runtime, principal, document_id)
+
+
+@router.post("/{document_id}/reprocess", status_code=202)
+async def reprocess_document(
+    document_id: OpaqueId, session: TransactionDep, principal: IngestPrincipal
+) -> DocumentResponse:
+    """Read, chunk and embed a document anew. What is served stays until that is done."""
+    return DocumentResponse.model_validate(await documents.reprocess(session, principal, document_id))
+
+
+@router.post("/{document_id}/cancel")
+async def cancel_document(
+    document_id: OpaqueId, session: TransactionDep, principal: IngestPrincipal
+) -> DocumentResponse:
+    """Stop processing. A version that was served before stays; a document without one has failed."""
+    return DocumentResponse.model_validate(await documents.cancel(session, principal, document_id))
+
+
+@router.get("/{document_id}/text", response_model=list[PageResponse])
+async def get_text(
+    document_id: OpaqueId,
+    request: Request,
+    response: Response,
+    session: TransactionDep,
+    principal: ReadPrincipal,
+    limit: Limit = 50,
+    offset: Offset = 0,
+) -> list[PageResponse]:
+    """The text as it was read, page by page: chunks and citations are ranges of it, in code points."""
+    page, more = await documents.pages(session, principal, document_id, limit=limit, offset=offset)
+    if more:
+        link_next(request, response, offset=offset + limit)
+    return [PageResponse.model_validate(found) for found in page]
+
+
+@router.get("/{document_id}/content", response_class=StreamingResponse)
+async def get_content(
+    document_id: OpaqueId, runtime: RuntimeDep, principal: ReadPrincipal
+) -> StreamingResponse:
+    """The original file, to be saved. Its checksum is verified: a damaged one breaks off before its end."""
+    file = await files.open_file(runtime, principal, document_id)
+    return StreamingResponse(
+        file.content, headers=attachment_headers(file), media_type="application/octet-stream"
+    )
+
+
+@router.get(
+    "/{document_id}/events",
+    response_model=DocumentEvent,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "Server-sent events of this form."},
+        204: {"description": "Nothing has changed, and nothing will."},
+    },
+)
+async def follow_document(
+    document_id: OpaqueId,
+    runtime: RuntimeDep,
+    principal: ReadPrincipal,
+    last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+) -> Response:
+    """How far a document is, as server-sent events: each state as it comes, until `completed` or `failed`.
+
+    The id of an event goes up with every change; a client that comes back with it gets what it has not seen.
+    """
+    seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() else None
+    return await document_stream(progress.follow(runtime, principal, document_id, seen=seen))

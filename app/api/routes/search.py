@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from app.api import quotas
 from app.api.deps import RuntimeDep, SearchingPrincipal
 from app.api.schemas.filters import search_filter
-from app.api.schemas.search import SearchHit, SearchRequest, SearchResponse
+from app.api.schemas.search import SearchRequest, SearchResponse, search_hit
 from app.services import retrieval
 
 router = APIRouter(tags=["search"])
@@ -20,5 +20,6 @@ async def search(body: SearchRequest, runtime: RuntimeDep, principal: SearchingP
         body.query,
         limit=body.top_k or runtime.settings.top_k_default,
         where=search_filter(body.filters, body.collection_ids),
+        explained=body.explain,
     )
-    return SearchResponse(results=[SearchHit.model_validate(hit) for hit in hits])
+    return SearchResponse(results=[search_hit(hit, explained=body.explain) for hit in hits])

@@ -1,8 +1,9 @@
 """The typed filters that search and chat share, and their translation into the service's own values."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from app.api.schemas.base import CleanText, OpaqueId, RequestModel, Tag
 from app.core.retrieval import Condition, Operator, Scalar, SearchFilter
@@ -23,11 +24,15 @@ class MetadataCondition(RequestModel):
     gte: Bound | None = None
     lt: Bound | None = None
     lte: Bound | None = None
+    exists: bool | None = None
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         if not self.model_fields_set:
-            raise ValueError("name at least one of eq, in, gt, gte, lt, lte")
+            raise ValueError("name at least one of eq, in, gt, gte, lt, lte, exists")
+        for name in sorted(self.model_fields_set - {"eq"}):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} can't be null")
         return self
 
     def conditions(self, key: str) -> list[Condition]:
@@ -39,6 +44,38 @@ class MetadataCondition(RequestModel):
                 values: tuple[Scalar, ...] = tuple(value or ()) if operator is Operator.IN else (value,)
                 found.append(Condition(key, operator, values))
         return found
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError("out of range") from error
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+
+
+class DateRange(RequestModel):
+    """Bounds of a time; a date alone is its midnight, and without an offset it is UTC."""
+
+    gt: Moment | None = None
+    gte: Moment | None = None
+    lt: Moment | None = None
+    lte: Moment | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not any(getattr(self, name) for name in self.model_fields_set):
+            raise ValueError("name at least one of gt, gte, lt, lte")
+        return self
+
+    def bounds(self) -> tuple[tuple[Operator, datetime], ...]:
+        return tuple(
+            (Operator(name), bound)
+            for name in type(self).model_fields
+            if (bound := getattr(self, name)) is not None
+        )
 
 
 class Filters(RequestModel):
@@ -54,6 +91,15 @@ class Filters(RequestModel):
             examples=[{"department": "sales", "year": {"gte": 2024}, "language": {"in": ["ms", "en"]}}],
         ),
     ]
+    title: Annotated[
+        FilterText | None, Field(min_length=1, description="What the document's title contains, in any case.")
+    ] = None
+    date: Annotated[
+        DateRange | None,
+        Field(
+            description="When the document was added.", examples=[{"gte": "2026-01-01", "lt": "2026-04-01"}]
+        ),
+    ] = None
 
 
 def search_filter(filters: Filters | None, collection_ids: list[str] | None) -> SearchFilter:
@@ -71,6 +117,8 @@ def search_filter(filters: Filters | None, collection_ids: list[str] | None) -> 
         document_ids=_tuple(filters.document_ids),
         tags=_tuple(filters.tags),
         metadata=tuple(conditions),
+        title=filters.title,
+        created=filters.date.bounds() if filters.date is not None else (),
     )
 
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from app.api.schemas.base import OpaqueId, RequestModel, ResponseModel
 from app.api.schemas.filters import Filters
+from app.core.retrieval import Hit
 
 CollectionIds = Annotated[list[OpaqueId], Field(min_length=1, max_length=100)]
 TopK = Annotated[int, Field(ge=1, le=50)]
@@ -16,6 +17,24 @@ class SearchRequest(RequestModel):
     collection_ids: CollectionIds | None = None
     filters: Filters | None = None
     top_k: TopK | None = Field(None, description="Default: the setting TOP_K_DEFAULT.")
+    explain: bool = Field(
+        False, description="Whether each result says what each leg of the search made of it."
+    )
+
+
+class Leg(ResponseModel):
+    rank: int | None = Field(description="Place in this leg's own list; null where this leg did not find it.")
+    score: float
+
+
+class Explanation(ResponseModel):
+    """What each leg of the search made of a result, among all that either leg found."""
+
+    dense: Leg = Field(description="By meaning; the score is the cosine.")
+    lexical: Leg = Field(description="By words; the score is BM25.")
+    coverage: float = Field(
+        description="Share of the question's words, by their weight, that the passage contains."
+    )
 
 
 class SearchHit(ResponseModel):
@@ -31,6 +50,19 @@ class SearchHit(ResponseModel):
     score: float = Field(description="Fused relevance from 0 to 1.")
     similarity: float = Field(description="Cosine of the question's and the passage's embeddings.")
 
+    explanation: Explanation | None = Field(None, description="With `explain` alone.")
+
 
 class SearchResponse(ResponseModel):
     results: list[SearchHit]
+
+
+def search_hit(hit: Hit, *, explained: bool) -> SearchHit:
+    shown = SearchHit.model_validate(hit)
+    if explained:
+        shown.explanation = Explanation(
+            dense=Leg(rank=hit.dense_rank, score=hit.similarity),
+            lexical=Leg(rank=hit.lexical_rank, score=hit.lexical),
+            coverage=hit.coverage,
+        )
+    return shown

@@ -12,10 +12,12 @@ from app.db.models.documents import (
     DocumentStatus,
     IndexState,
     Page,
+    Stage,
     TermCount,
     TermStatistic,
 )
 from app.db.models.identity import ApiKey, Organization, User
+from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn
 
 __all__ = [
     "ApiKey",
@@ -26,9 +28,13 @@ __all__ = [
     "CollectionUser",
     "Document",
     "DocumentStatus",
+    "FileDeletion",
     "Guesses",
+    "IdempotencyKey",
     "IndexState",
     "Invitation",
+    "Job",
+    "JobTurn",
     "Login",
     "Message",
     "MessageStatus",
@@ -38,6 +44,7 @@ __all__ = [
     "RecoveryCode",
     "RefreshToken",
     "Session",
+    "Stage",
     "TermCount",
     "TermStatistic",
     "User",

@@ -18,10 +18,11 @@ from sqlalchemy import (
     false,
 )
 from sqlalchemy import text as sql
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.access import Visibility
+from app.core.chunking import ChunkingSettings, Splitter
 from app.db.models.base import Base, CreatedAt, Id, UpdatedAt
 
 
@@ -30,6 +31,15 @@ class DocumentStatus(StrEnum):
     PROCESSING = "processing"
     COMPLETED = "completed"
     FAILED = "failed"
+
+
+class Stage(StrEnum):
+    """What is being done to a document that is processed."""
+
+    PARSING = "parsing"
+    CHUNKING = "chunking"
+    EMBEDDING = "embedding"
+    INDEXING = "indexing"
 
 
 class Collection(Base):
@@ -47,8 +57,15 @@ class Collection(Base):
     is_default: Mapped[bool] = mapped_column(server_default=false())
     owner_id: Mapped[str | None]
     created_by: Mapped[str | None]
+    chunk_size_tokens: Mapped[int | None]
+    chunk_overlap_tokens: Mapped[int | None]
+    splitter: Mapped[str] = mapped_column(server_default=Splitter.SENTENCES)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
+
+    @property
+    def chunking(self) -> ChunkingSettings:
+        return ChunkingSettings(self.chunk_size_tokens, self.chunk_overlap_tokens, Splitter(self.splitter))
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -70,6 +87,9 @@ class Collection(Base):
         CheckConstraint(
             "owner_id IS NULL OR (visibility = 'restricted' AND NOT is_default)", name="personal"
         ),
+        CheckConstraint("chunk_size_tokens BETWEEN 16 AND 8000", name="chunk_size"),
+        CheckConstraint("chunk_overlap_tokens BETWEEN 0 AND 4000", name="chunk_overlap"),
+        CheckConstraint("splitter IN ('sentences', 'headings', 'lines')", name="splitter"),
     )
 
 
@@ -99,6 +119,8 @@ class CollectionUser(Base):
 
 
 class Document(Base):
+    """A source. Its columns tell of the version that is served; `pending` of the file that is to replace it."""
+
     __tablename__ = "documents"
 
     id: Mapped[Id]
@@ -117,6 +139,21 @@ class Document(Base):
     page_count: Mapped[int] = mapped_column(server_default=sql("0"))
     chunk_count: Mapped[int] = mapped_column(server_default=sql("0"))
     languages: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))
+    filename: Mapped[str | None]
+    url: Mapped[str | None]
+    origin: Mapped[str | None]
+    """Where it comes from, for good: the address, or the path on the machine that sent it."""
+    stage: Mapped[str | None]
+    progress: Mapped[float] = mapped_column(REAL, server_default=sql("0"))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    attempts: Mapped[int] = mapped_column(server_default=sql("0"))
+    revision: Mapped[int] = mapped_column(server_default=sql("0"))
+    """Goes up with every change of status, stage and progress."""
+    storage_key: Mapped[str | None]
+    storage_sha256: Mapped[str | None]
+    pending: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    extraction: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'"))
+    """What its reader said of the file: kind of pages, language, metadata, warnings."""
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -128,7 +165,15 @@ class Document(Base):
         ),
         UniqueConstraint("collection_id", "sha256"),
         Index("ix_documents_newest", "organization_id", sql("created_at DESC"), sql("id DESC")),
+        Index(
+            "uq_documents_origin",
+            "collection_id",
+            "origin",
+            unique=True,
+            postgresql_where=sql("origin IS NOT NULL"),
+        ),
         CheckConstraint("status IN ('uploaded', 'processing', 'completed', 'failed')", name="status"),
+        CheckConstraint("stage IN ('parsing', 'chunking', 'embedding', 'indexing')", name="stage"),
     )
 
 
@@ -139,6 +184,9 @@ class Page(Base):
     number: Mapped[int] = mapped_column(primary_key=True)
     organization_id: Mapped[str]
     text: Mapped[str]
+    label: Mapped[str | None]
+    headings: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    boxes: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class Chunk(Base):

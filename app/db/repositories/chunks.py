@@ -104,7 +104,8 @@ class ChunkRepository(TextRepository):
                 "shares": [term.share for term in query.terms],
                 "populations": [_population(term.languages, scope) for term in query.terms],
                 "limit": limit,
-                "dense_weight": query.dense_weight,
+                "dense_weight": query.trust.weight,
+                "dense_spread": query.trust.spread,
                 **parameters,
             },
         )
@@ -122,7 +123,7 @@ class ChunkRepository(TextRepository):
 
     async def _selects_few(self, where: SearchFilter, conditions: str, parameters: dict[str, Any]) -> bool:
         """Whether documents, tags or metadata narrow the scope so far that reading the rest beats any index."""
-        if where.document_ids is None and where.tags is None and not where.metadata:
+        if not where.selects:
             return False
         matching = await self.session.scalar(
             text(_MATCHING.format(conditions=conditions)), {"most": _SMALL_SELECTION + 1, **parameters}
@@ -166,13 +167,29 @@ def _conditions(where: SearchFilter) -> tuple[str, dict[str, Any]]:
         parameters["tags"] = list(where.tags)
     for number, condition in enumerate(where.metadata):
         parts.append(_metadata_condition(f"m{number}", condition, parameters))
+    if of_document := _document_conditions(where, parameters):
+        # As a truth value it stays a lookup in a hashed list; as a join it could turn the plan around.
+        parts.append(f"(c.document_id IN (SELECT d.id FROM documents d WHERE {of_document})) IS TRUE")
     return "".join(f" AND {part}" for part in parts), parameters
+
+
+def _document_conditions(where: SearchFilter, parameters: dict[str, Any]) -> str:
+    parts: list[str] = []
+    if where.title is not None:
+        parts.append("strpos(lower(d.title), lower(CAST(:title AS text))) > 0")
+        parameters["title"] = where.title
+    for number, (operator, bound) in enumerate(where.created):
+        parts.append(f"d.created_at {_COMPARISONS[operator]} CAST(:created{number} AS timestamptz)")
+        parameters[f"created{number}"] = bound
+    return " AND ".join(parts)
 
 
 def _metadata_condition(name: str, condition: Condition, parameters: dict[str, Any]) -> str:
     key, value = f"{name}_key", f"{name}_value"
     parameters[key] = condition.key
     field = f"(c.metadata -> CAST(:{key} AS text))"
+    if condition.operator is Operator.EXISTS:
+        return f"{field} IS {'NOT ' if condition.values[0] else ''}NULL"
     if condition.operator in (Operator.EQ, Operator.IN):
         parameters[value] = json.dumps(list(condition.values))
         # An element of the list equals the stored value, or is one of its elements when that is a list itself.

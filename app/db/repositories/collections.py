@@ -63,9 +63,14 @@ class CollectionRepository(Repository):
         return {collection_id: Counts(documents, chunks) for collection_id, documents, chunks in rows}
 
     async def add(
-        self, name: str, *, description: str = "", visibility: Visibility = Visibility.ORGANIZATION
+        self,
+        name: str,
+        *,
+        description: str = "",
+        visibility: Visibility = Visibility.ORGANIZATION,
+        chunking: Mapping[str, Any] | None = None,
     ) -> Collection:
-        """A collection that the caller has made."""
+        """A collection that the caller has made; `chunking` are its own settings."""
         collection: Collection = (
             await self.session.scalars(
                 insert(Collection).returning(Collection),
@@ -76,6 +81,7 @@ class CollectionRepository(Repository):
                     "description": description,
                     "visibility": visibility,
                     "created_by": self.principal.id,
+                    **(chunking or {}),
                 },
             )
         ).one()

@@ -16,6 +16,7 @@ from sqlalchemy.orm import defer
 from app.core import ids
 from app.core.errors import SameTextElsewhere
 from app.core.retrieval import TERM_DIMENSION
+from app.db import queue
 from app.db.models import Chunk, Document, DocumentStatus, Page
 from app.db.repositories.base import Repository, one_of
 
@@ -31,6 +32,10 @@ SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char
          AS c (id, ordinal, page, char_start, char_end, text, language, terms, weights, embedding)
  WHERE d.organization_id = :organization_id AND d.id = :document_id
 """)
+
+_WITHOUT_FILE: Final[Mapping[str, Any]] = dict.fromkeys(
+    ("filename", "url", "stage", "error", "storage_key", "storage_sha256", "pending")
+) | {"extraction": {}, "attempts": 0}
 
 _CARRIED_BY_CHUNKS: Final = frozenset({"collection_id", "tags", "metadata_"})
 
@@ -49,7 +54,7 @@ class NewChunk:
     text: str
     language: str
     terms: Mapping[int, float]
-    embedding: NDArray[np.float32]
+    embedding: NDArray[np.floating[Any]]
 
 
 def sparse(terms: Mapping[int, float]) -> SparseVector:
@@ -148,11 +153,15 @@ class DocumentRepository(Repository):
             {
                 "status": DocumentStatus.COMPLETED,
                 "generation": Document.generation + 1,
+                "revision": Document.revision + 1,
                 "page_count": len(pages),
+                **_WITHOUT_FILE,
                 **values,
             },
         )
         if document is not None:
+            await queue.cancel(self.session, document_id)
+            await queue.announce(self.session, document_id)
             await self.session.execute(delete(Chunk).where(Chunk.document_id == document_id))
             await self.session.execute(delete(Page).where(Page.document_id == document_id))
             await self._add_pages(document_id, pages)
@@ -183,7 +192,7 @@ class DocumentRepository(Repository):
                 .execution_options(populate_existing=True)
             )
         except IntegrityError as error:
-            if "uq_documents_collection_id_sha256" in str(error.orig):
+            if "uq_documents" in str(error.orig):
                 raise SameTextElsewhere from error
             raise
         return document

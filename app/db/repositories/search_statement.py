@@ -143,7 +143,7 @@ rank() OVER (ORDER BY similarity DESC) AS dense_rank,
 _RANKED: Final = """, scored AS (
   SELECT id, similarity, coalesce(lexical, 0) AS lexical, {ranks},
          CAST(:dense_weight AS float8) * (similarity - min(similarity) OVER everything)
-           / greatest(max(similarity) OVER everything - min(similarity) OVER everything, 1e-9)
+           / greatest(max(similarity) OVER everything - min(similarity) OVER everything, CAST(:dense_spread AS float8), 1e-9)
          + (1 - CAST(:dense_weight AS float8)) * coalesce(lexical, 0)
            / greatest(max(lexical) OVER everything, 1e-9) AS score
     FROM candidates WINDOW everything AS ()

@@ -8,20 +8,25 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from app.core import ids
+from app.core.chunking import ChunkingSettings, Splitter
+from app.db.models import DocumentStatus
 from app.db.repositories.base import TextRepository
 from app.db.repositories.documents import NewChunk, columns
 
-_SAME: Final = text("""
-SELECT id, title, chunk_count FROM documents
- WHERE organization_id = :organization_id AND collection_id = :collection_id AND sha256 = :sha256
+_LOOK_UP: Final = text("""
+SELECT c.chunk_size_tokens, c.chunk_overlap_tokens, c.splitter, d.id, d.title, d.chunk_count, d.status
+  FROM collections c
+  LEFT JOIN documents d ON d.organization_id = c.organization_id AND d.collection_id = c.id AND d.sha256 = :sha256
+ WHERE c.organization_id = :organization_id AND c.id = :collection_id
 """)
 
 _ADD: Final = text("""
 WITH stored AS (
   INSERT INTO documents (id, organization_id, collection_id, title, source, content_type, size_bytes, sha256, status,
-                         metadata_json, tags, languages, created_by, page_count, chunk_count)
+                         metadata_json, tags, languages, created_by, page_count, chunk_count, origin)
   VALUES (:id, :organization_id, :collection_id, :title, :source, :content_type, :size_bytes, :sha256, 'completed',
-          CAST(CAST(:metadata AS text) AS jsonb), CAST(:tags AS text[]), CAST(:languages AS text[]), :created_by, 1, :chunk_count)
+          CAST(CAST(:metadata AS text) AS jsonb), CAST(:tags AS text[]), CAST(:languages AS text[]), :created_by, 1,
+          :chunk_count, :origin)
   ON CONFLICT DO NOTHING
   RETURNING *
 ), paged AS (
@@ -49,22 +54,25 @@ class StoredText:
     id: str
     title: str
     chunk_count: int
+    status: str = DocumentStatus.COMPLETED
 
 
 class TextsRepository(TextRepository):
-    async def find_same(self, *, collection_id: str, sha256: str) -> StoredText | None:
-        """The document of a collection that has this content."""
-        row = (
-            await self.session.execute(
-                _SAME,
-                {
-                    "organization_id": self.organization_id,
-                    "collection_id": collection_id,
-                    "sha256": sha256,
-                },
-            )
-        ).one_or_none()
-        return None if row is None else StoredText(*row)
+    async def look_up(
+        self, *, collection_id: str, sha256: str
+    ) -> tuple[ChunkingSettings, StoredText | None] | None:
+        """How the collection chunks, and the document in it that has this content; None without such a collection."""
+        parameters = {
+            "organization_id": self.organization_id,
+            "collection_id": collection_id,
+            "sha256": sha256,
+        }
+        row = (await self.session.execute(_LOOK_UP, parameters)).one_or_none()
+        if row is None:
+            return None
+        chunking = ChunkingSettings(row.chunk_size_tokens, row.chunk_overlap_tokens, Splitter(row.splitter))
+        same = None if row.id is None else StoredText(row.id, row.title, row.chunk_count, row.status)
+        return chunking, same
 
     async def add(
         self,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -86,7 +86,7 @@ class TurnRepository(TextRepository):
                         "organization_id": self.organization_id,
                         "owner_id": self.principal.id,
                         "history": history,
-                        **asdict(turn),
+                        **{name: getattr(turn, name) for name in NewTurn.__slots__},
                     },
                 )
             ).one()

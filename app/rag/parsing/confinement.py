@@ -58,8 +58,6 @@ def enclose(readable: Iterable[str], *, program: str | None = None) -> list[str]
     with contextlib.suppress(OSError):
         _status.append(os.open(_STATUS, os.O_RDONLY | os.O_CLOEXEC))
     _lower(resource.RLIMIT_FSIZE, 0, 0)
-    if program is None:
-        _lower(resource.RLIMIT_NPROC, 0, 0)  # where root does not run it
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0:
@@ -67,6 +65,8 @@ def enclose(readable: Iterable[str], *, program: str | None = None) -> list[str]
                 held.append("landlock")
             if _seccomp(libc, processes=program is not None):
                 held.append("seccomp")
+    if program is None and "seccomp" not in held:
+        _lower(resource.RLIMIT_NPROC, 0, 0)  # does not hold root
     _audit(processes=program is not None)
     return [*held, "audit"]
 

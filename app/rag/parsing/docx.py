@@ -156,7 +156,7 @@ class _Document:
             tag = element.tag
             if tag == f"{W}t":
                 pieces.append(element.text or "")
-            elif tag in _SKIPPED:
+            elif tag in _SKIPPED or (tag == f"{W}r" and _is_hidden(element)):
                 continue
             elif tag in (f"{W}tab", f"{W}ptab"):
                 pieces.append("\t")
@@ -298,6 +298,12 @@ def _within(parent: Any, tag: str) -> list[Any]:
         elif child.tag in _TRANSPARENT_BLOCKS:
             found += _within(child, tag)
     return found
+
+
+def _is_hidden(run: Any) -> bool:
+    """Whether Word shows nothing of a run."""
+    hidden = run.find(f"{W}rPr/{W}vanish")
+    return hidden is not None and hidden.get(f"{W}val") not in ("0", "false", "off")
 
 
 def _value(parent: Any, name: str) -> str | None:

@@ -31,7 +31,10 @@ _BOILERPLATE_NAMES: Final = re.compile(
     r"page-footer|site-header|skip-link|share-buttons|social-links|related-posts|newsletter|advert|advertisement|ads)(?:$|[\s_-])",
     re.IGNORECASE,
 )
-_HIDDEN_STYLE: Final = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+_HIDDEN_STYLE: Final = re.compile(
+    r"display\s*:\s*none|visibility\s*:\s*hidden|(?:font-size|opacity)\s*:\s*0+(?:\.0+)?(?:px|pt|r?em|%)?\s*(?:[;!]|$)",
+    re.IGNORECASE,
+)
 _BLOCKS: Final = frozenset(
     "address article blockquote body dd details div dl dt fieldset figcaption figure form header hgroup hr legend li main ol p"
     " pre section summary table tbody thead tfoot tr ul caption center nav footer aside h1 h2 h3 h4 h5 h6 html".split()

@@ -90,7 +90,7 @@ class ParseLimits:
     memory_bytes: int = 1536 * MEBIBYTE
     cpu_seconds: float = 18
     cpu_seconds_per_megabyte: float = 2
-    seconds: float = 25
+    seconds: float = 24
     seconds_per_megabyte: float = 2
     ocr_seconds: float = 900
     pages: int = 20_000

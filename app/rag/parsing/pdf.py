@@ -3,6 +3,7 @@
 pdfium reads ten times as fast as pypdf and knows the boxes; pypdf reads some files that pdfium refuses, or that kill it.
 """
 
+import ctypes
 import io
 import re
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ _PROGRESS_PAGES: Final = 10
 _SCAN_CHARACTERS: Final = 12
 """A page with fewer letters and digits, and a picture, is a scan: the rest is a stamp or a page number."""
 _OBJECTS: Final = 2_000
+_DECORATION: Final = 20
+_RECOGNISED: Final = "The text of some pages was recognised from pictures; it may have mistakes."
 _USELESS_TITLE: Final = re.compile(
     r"^(?:untitled|document\d*|.*\.(?:docx?|pptx?|xlsx?|indd|qxd|tex|dvi|pdf|jpe?g|png|tiff?)|\W*)$",
     re.IGNORECASE,
@@ -66,13 +69,10 @@ def _read_with_pdfium(document: Any, job: Job, answer: Answer) -> None:
             continue
         with closing(page):
             text = read_page(page, words)
+            letters = _letters(text.text)
             if text.has_hidden:
-                answer.warn(
-                    "hidden_text",
-                    "Some text is invisible on the page; it was read all the same.",
-                    page=index + 1,
-                )
-            if _letters(text.text) < _SCAN_CHARACTERS and _has_picture(page):
+                _warn_of_hidden(answer, page, index + 1)
+            if letters < _SCAN_CHARACTERS and _has_picture(page, letters=letters):
                 scans.append(index)
             texts.append(text)
         if index % _PROGRESS_PAGES == 0:
@@ -83,6 +83,15 @@ def _read_with_pdfium(document: Any, job: Job, answer: Answer) -> None:
         _read_scans(document, scans, texts, job, answer)
     for text in texts:
         answer.page(text.text, boxes=PageBoxes(text.width, text.height, text.lines) if text.lines else None)
+
+
+def _warn_of_hidden(answer: Answer, page: Any, number: int) -> None:
+    if _is_scan(page):
+        answer.warn("ocr", _RECOGNISED, page=number)
+    else:
+        answer.warn(
+            "hidden_text", "Some text is invisible on the page; it was read all the same.", page=number
+        )
 
 
 def _read_scans(document: Any, scans: list[int], texts: list[PageText], job: Job, answer: Answer) -> None:
@@ -108,11 +117,7 @@ def _read_scans(document: Any, scans: list[int], texts: list[PageText], job: Job
         found += _letters(recognised.text)
         if recognised.text:
             texts[index] = recognised
-            answer.warn(
-                "ocr",
-                "The text of some pages was recognised from pictures; it may have mistakes.",
-                page=index + 1,
-            )
+            answer.warn("ocr", _RECOGNISED, page=index + 1)
         answer.progress(place, len(scans))
     if not seen and not found:
         raise ParseFailed(FailureCode.OCR_FAILED)
@@ -122,12 +127,30 @@ def _letters(text: str) -> int:
     return sum(1 for _ in _VISIBLE.finditer(text[:10_000]))
 
 
-def _has_picture(page: Any) -> bool:
-    count = min(raw.FPDFPage_CountObjects(page.raw), _OBJECTS)
-    kinds = (raw.FPDFPageObj_GetType(raw.FPDFPage_GetObject(page.raw, number)) for number in range(count))
-    return any(
-        kind in (raw.FPDF_PAGEOBJ_IMAGE, raw.FPDF_PAGEOBJ_FORM, raw.FPDF_PAGEOBJ_PATH) for kind in kinds
-    )
+def _has_picture(page: Any, *, letters: int) -> bool:
+    """Whether what is to be read on the page may be drawn; a few lines are decoration."""
+    kinds = [raw.FPDFPageObj_GetType(drawn) for drawn in _drawn(page)]
+    if any(kind in (raw.FPDF_PAGEOBJ_IMAGE, raw.FPDF_PAGEOBJ_FORM) for kind in kinds):
+        return True
+    return not letters and kinds.count(raw.FPDF_PAGEOBJ_PATH) > _DECORATION
+
+
+def _is_scan(page: Any) -> bool:
+    """Whether a picture covers most of the page: invisible text on it is what a scanner recognised."""
+    width, height = page.get_size()
+    for drawn in _drawn(page):
+        if raw.FPDFPageObj_GetType(drawn) == raw.FPDF_PAGEOBJ_IMAGE:
+            left, bottom, right, top = (ctypes.c_float() for _ in range(4))
+            raw.FPDFPageObj_GetBounds(drawn, *map(ctypes.byref, (left, bottom, right, top)))
+            if (right.value - left.value) * (top.value - bottom.value) > width * height / 2:
+                return True
+    return False
+
+
+def _drawn(page: Any) -> Iterator[Any]:
+    """The first objects of a page."""
+    for number in range(min(raw.FPDFPage_CountObjects(page.raw), _OBJECTS)):
+        yield raw.FPDFPage_GetObject(page.raw, number)
 
 
 def _add_properties(answer: Answer, properties: dict[str, str]) -> None:

@@ -72,8 +72,10 @@ def parse_with(job: Job, answer: Answer) -> None:
 
 def _parse(job: Job, answer: Answer) -> None:
     importlib.import_module(f"app.rag.parsing.{_PARSERS[job.kind]}")
-    code = str(Path(__file__).parents[2])
-    readable = [code, *sys.path[1:], str(Path(os.__file__).parent), *_LIBRARIES, str(job.path)]
+    code, root = str(Path(__file__).parents[2]), Path(sys.path[0])
+    # Beside the code of a checkout lie its settings and data; beside that of an installed wheel the other packages.
+    beside = [str(root)] if root.name in ("site-packages", "dist-packages") else []
+    readable = [code, *beside, *sys.path[1:], str(Path(os.__file__).parent), *_LIBRARIES, str(job.path)]
     program = job.limits.tesseract if job.kind.is_image or job.kind is Kind.PDF else None
     confinement.enclose(readable, program=program)
     parse_with(job, answer)

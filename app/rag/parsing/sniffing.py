@@ -129,6 +129,11 @@ _MAIL_START: Final = re.compile(
 )
 
 
+def is_known(filename: str) -> bool:
+    """Whether the name alone says that it is one of the formats."""
+    return PurePosixPath(filename).suffix.lower() in _BY_SUFFIX
+
+
 def detect_type(head: bytes, *, filename: str, declared: str | None = None) -> Kind:
     """The format of a file from its first `HEAD_BYTES`; `declared` is the Content-Type that its sender gave.
 

@@ -1,0 +1,77 @@
+"""How far the vector of a question is trusted beside its words, by embedding model and language.
+
+The fused score of a passage is `weight` times its cosine above the least candidate's, in units of the model's `spread`,
+plus the rest times its BM25 in units of the best candidate's. A cosine is not stretched to fill the scale: where the
+nearest passage is no nearer than others usually are, its leg counts for less. Measured in
+docs/decisions/0015-fusion.md; the values are per model and language, none is per collection.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from app.core.retrieval import Trust
+
+_ENGLISH: Final = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """`languages` are those that a model knows well (None: all); `spread` is the cosine between near and unrelated.
+
+    `needed` and `needed_elsewhere` are the relevance below which a passage has nothing to do with a question, in those
+    languages and in others: `ibid eval --calibrate` measures it.
+    """
+
+    spread: float
+    languages: frozenset[str] | None
+    needed: float
+    needed_elsewhere: float
+
+
+_PROFILES: Final = {
+    "all-MiniLM-L6-v2": _Profile(0.7, frozenset({_ENGLISH}), needed=0.28, needed_elsewhere=0.33),
+    "text-embedding-3": _Profile(0.5, None, needed=0.25, needed_elsewhere=0.25),
+    "text-embedding-ada": _Profile(0.2, None, needed=0.4, needed_elsewhere=0.4),
+}
+# Of a model that nobody measured the candidates' own range is the spread.
+_UNMEASURED: Final = _Profile(0.0, None, needed=0.2, needed_elsewhere=0.2)
+
+_KNOWN_LANGUAGE: Final = 0.45
+_FOREIGN_LANGUAGE: Final = 0.3
+_ACROSS_LANGUAGES: Final = 0.75
+_ACROSS_LANGUAGES_BY_NAMES: Final = 0.5
+_MEANING_ALONE: Final = 0.65
+
+
+def trust(embedding_model: str, *, spoken: str, written: bool) -> Trust:
+    """For a question in the language `spoken`; `written` says whether the passages are in that language, too.
+
+    Where they are not, the words that both share are names and numbers, and meaning has to carry the rest.
+    """
+    profile = _profile(embedding_model)
+    known = profile.languages is None or spoken in profile.languages
+    if not written:
+        weight = _ACROSS_LANGUAGES if profile.languages is None else _ACROSS_LANGUAGES_BY_NAMES
+    else:
+        weight = _KNOWN_LANGUAGE if known else _FOREIGN_LANGUAGE
+    return Trust(weight=weight, spread=profile.spread)
+
+
+def relevance(similarity: float, coverage: float, *, written: bool) -> float:
+    """How much a passage has to do with a question, 0 to 1: by meaning and by the share of its words, half each.
+
+    Across languages the words may be missing for a good reason.
+    """
+    by_both = (similarity + coverage) / 2
+    return min(max(by_both if written else max(by_both, _MEANING_ALONE * similarity), 0.0), 1.0)
+
+
+def needed_relevance(embedding_model: str, *, spoken: str) -> float:
+    """The least relevance of a passage that is worth answering a question in this language from."""
+    profile = _profile(embedding_model)
+    known = profile.languages is None or spoken in profile.languages
+    return profile.needed if known else profile.needed_elsewhere
+
+
+def _profile(embedding_model: str) -> _Profile:
+    return next((known for name, known in _PROFILES.items() if name in embedding_model), _UNMEASURED)

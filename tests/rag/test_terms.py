@@ -1,0 +1,236 @@
+"""What words of any language become: the same terms on both sides, and none that blow up."""
+
+import time
+
+import pytest
+
+from app.core.retrieval import TERM_DIMENSION
+from app.rag import terms
+from app.rag.languages import CODES, STEMMERS, UNKNOWN, detect, stem, stop_words
+from app.rag.terms import of_chunk, of_question
+
+
+def found(question: str, text: str, language: str = "en") -> bool:
+    """Whether any word of the question is a term of the text."""
+    stored = of_chunk(text, language=language)
+    return any(term.term in stored for term in of_question(question, languages=[language], spoken=language))
+
+
+@pytest.mark.parametrize(
+    ("language", "asked", "written"),
+    [
+        ("en", "refunding", "We refunded him"),
+        ("de", "Häuser", "das Haus"),
+        ("fr", "continuation", "il continue"),
+        ("es", "informaciones", "la información"),
+        ("id", "pembayaran", "membayar uang"),
+        ("ms", "pembayaran", "membayar wang"),
+        ("ru", "домами", "большие дома"),
+        ("ar", "الكتب", "كتب كثيرة"),
+        ("hi", "किताबों", "एक किताबें"),
+        ("tr", "evlerde", "büyük evler"),
+        ("fi", "talossa", "iso talo"),
+        ("el", "σπίτια", "το σπίτι"),
+        ("sv", "bilarna", "en bil"),
+        ("pt", "nacionalidades", "a nacionalidade"),
+        ("nl", "huizen", "grote huis huizen"),
+        ("hu", "házakban", "a házak"),
+    ],
+)
+def test_inflected_words_meet_in_their_stem(language: str, asked: str, written: str) -> None:
+    assert found(asked, written, language)
+
+
+@pytest.mark.parametrize(
+    ("language", "asked", "written"),
+    [
+        ("zh", "首都", "东京是日本的首都。"),
+        ("zh", "猫", "黑猫警长"),
+        ("ja", "人口", "東京の人口は千四百万人です"),
+        ("th", "ภาษาไทย", "นี่คือข้อความภาษาไทยที่ไม่มีช่องว่าง"),
+        ("lo", "ພາສາລາວ", "ນີ້ແມ່ນພາສາລາວທີ່ບໍ່ມີຊ່ອງຫວ່າງ"),
+        ("km", "ភាសាខ្មែរ", "នេះជាភាសាខ្មែរដែលគ្មានដកឃ្លា"),
+        ("my", "မြန်မာ", "ဤသည်မှာမြန်မာဘာသာဖြစ်သည်"),
+        ("ko", "서울", "서울 은 수도"),
+    ],
+)
+def test_scripts_without_spaces_are_found_by_parts_of_a_sentence(
+    language: str, asked: str, written: str
+) -> None:
+    assert found(asked, written, language)
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [
+        ("ERR-4021", "the log says ERR-4021 twice"),
+        ("err4021", "the log says ERR-4021 twice"),
+        ("AB12-34/5", "part AB12-34/5 is out of stock"),
+        ("DE89370400440532013000", "pay to DE89 3704 0044 0532 0130 00 today"),
+        ("DE89 3704 0044 0532 0130 00", "pay to DE89370400440532013000 today"),
+        ("+60 12-345 6789", "call 60123456789"),
+        ("1,496.5", "sales of 1496.5 million"),
+        ("1.496,5", "sales of 1,496.5 million"),
+        ("64GB", "64 GB of memory"),
+        ("ｆｕｌｌ", "a full width word"),
+        ("STRASSE", "die Straße"),
+        ("cafe", "the café"),
+        ("cafe\u0301", "the caf\u00e9"),
+        ("email", "send an e-mail"),
+        ("max_connections", "set MAX_CONNECTIONS to 9"),
+        ("v2.3.1", "released as v2.3.1"),
+        ("Ha Noi", "Hà Nội"),
+        ("Łódź", "lodz"),
+        ("kitab", "كتاب kitab"),
+    ],
+)
+def test_codes_numbers_and_accents_are_found_however_they_are_written(asked: str, written: str) -> None:
+    assert found(asked, written)
+
+
+def test_a_code_is_worth_more_whole_than_in_parts() -> None:
+    right, wrong = of_chunk("error ERR-4021", language="en"), of_chunk("err 77, page 4021", language="en")
+    asked = of_question("ERR-4021", languages=["en"], spoken="en")
+
+    assert sum(term.term in right for term in asked) == len(asked)
+    assert sum(term.term in wrong for term in asked) == len(asked) - 1
+
+
+def test_points_of_arabic_and_hebrew_do_not_matter() -> None:
+    assert found("كِتَاب", "كتاب", "ar")
+    assert found("שָׁלוֹם", "שלום", UNKNOWN)
+
+
+def test_stop_words_are_no_terms_but_are_words_elsewhere() -> None:
+    assert of_chunk("the of and", language="en") == {}
+    assert of_question("What is the?", languages=["en"], spoken="en") == []
+    assert of_chunk("die", language="en") != {}
+    assert of_chunk("die", language="de") == {}
+
+
+def test_a_word_with_accents_is_worth_as_much_as_one_without() -> None:
+    plain = of_question("cafe", languages=["en"], spoken="en")
+    accented = of_question("café", languages=["en"], spoken="en")
+
+    assert sum(term.share for term in plain) == pytest.approx(sum(term.share for term in accented))
+
+
+def test_words_of_several_languages_are_alternatives_of_one_word() -> None:
+    asked = of_question("nationalities", languages=["en", "fr"], spoken="en")
+
+    assert {term.word for term in asked} == {0}
+    assert {language for term in asked for language in term.languages} == {"en", "fr"}
+
+
+def test_a_longer_chunk_is_worth_less_for_the_same_word() -> None:
+    short, long = of_chunk("heron", language="en"), of_chunk("heron " + "x " * 500, language="en")
+    (term,) = short
+
+    assert short[term] > long[term] > 0
+
+
+def test_words_of_the_title_count_once() -> None:
+    without = of_chunk("a heron", language="en")
+    with_title = of_chunk("a heron", language="en", context="The heron's atlas: heron, heron")
+    (heron,) = without
+
+    assert with_title[heron] == pytest.approx(of_chunk("heron heron", language="en")[heron], rel=0.02)
+    assert len(with_title) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "\x00",
+        "🦜" * 500,
+        "-" * 5000,
+        "a-" * 5000,
+        "1 " * 5000,
+        "+1" * 5000,
+        "'" * 5000,
+        "\u0301" * 5000,
+        "a" * 100_000,
+        "漢" * 50_000,
+        "A1" * 20_000,
+        "\ud800",
+        "DE89" + " AAAA" * 5000,
+        "(ab|cd)&!*:<->",
+        "'; DROP TABLE",
+    ],
+)
+def test_no_text_is_slow_or_out_of_range(text: str) -> None:
+    started = time.process_time()
+    stored = of_chunk(text, language="en")
+    asked = of_question(text, languages=["en", "zh"], spoken="en")
+
+    assert time.process_time() - started < 5
+    assert len(stored) <= 15_000
+    assert len({term.word for term in asked}) <= terms.MOST_WORDS
+    assert all(1 <= term <= TERM_DIMENSION for term in [*stored, *(term.term for term in asked)])
+    assert all(weight > 0 for weight in stored.values())
+
+
+@pytest.mark.parametrize("language", sorted(STEMMERS))
+def test_every_stemmer_works(language: str) -> None:
+    assert stem("a", language)
+    assert language in CODES
+
+
+@pytest.mark.parametrize(
+    "language",
+    [
+        "da",
+        "nl",
+        "en",
+        "fi",
+        "fr",
+        "de",
+        "hu",
+        "it",
+        "ne",
+        "no",
+        "pt",
+        "ru",
+        "es",
+        "sv",
+        "tr",
+        "id",
+        "ms",
+        "ar",
+        "hi",
+        "vi",
+    ],
+)
+def test_stop_words_are_folded_words(language: str) -> None:
+    words = stop_words(language)
+
+    assert len(words) > 30
+    assert all(word == word.casefold() for word in words)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("What is the refund policy of this company?", "en"),
+        ("Berapakah bayaran yang perlu dijelaskan oleh pelanggan kepada syarikat?", "ms"),
+        ("Bagaimana cara mendapatkan uang kembali karena barang rusak?", "id"),
+        ("ما هي سياسة استرداد الأموال في هذه الشركة؟", "ar"),
+        ("इस कंपनी की धन वापसी नीति क्या है?", "hi"),
+        ("นโยบายการคืนเงินของบริษัทนี้คืออะไร", "th"),
+        ("Chính sách hoàn tiền của công ty này là gì?", "vi"),
+        ("这家公司的退款政策是什么?", "zh"),
+        ("この会社の返金ポリシーは何ですか?", "ja"),
+        ("Wie lautet die Rückerstattungsrichtlinie dieses Unternehmens?", "de"),
+        ("Quelle est la politique de remboursement de cette entreprise ?", "fr"),
+        ("Hva er selskapets retningslinjer for tilbakebetaling av penger?", "no"),
+    ],
+)
+def test_languages_are_told_apart(text: str, language: str) -> None:
+    assert detect(text)[0] == language
+
+
+@pytest.mark.parametrize("text", ["", "123 456", "?!", "🦜"])
+def test_what_has_no_letters_has_no_language(text: str) -> None:
+    assert detect(text) == (UNKNOWN, 0.0)
