@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 
 from app.core.errors import InvalidCursor
 
@@ -17,8 +17,8 @@ def decode(cursor: str) -> tuple[datetime, str]:
     try:
         moment, row_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         position = datetime.fromisoformat(moment), str(row_id)
-    except (ValueError, TypeError, binascii.Error, RecursionError) as error:
+        if position[0].tzinfo is None or "\0" in position[1]:
+            raise InvalidCursor
+        return position[0].astimezone(UTC), position[1]  # which the edges of the calendar may not survive
+    except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError) as error:
         raise InvalidCursor from error
-    if position[0].tzinfo is None or "\0" in position[1]:
-        raise InvalidCursor
-    return position

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from asgi_correlation_id import correlation_id
 
@@ -73,11 +74,10 @@ def described(principal: Principal) -> str:
             kind, actor_id = origin.principal.kind.value, origin.principal.id
     else:
         kind, actor_id = principal.kind.value, principal.id
-    return json.dumps(
-        {
-            "kind": kind,
-            "id": actor_id,
-            "address": None if origin is None else origin.address,
-            "request_id": correlation_id.get(),
-        }
-    )
+    return _json(kind, actor_id, None if origin is None else origin.address, correlation_id.get())
+
+
+@lru_cache(maxsize=1024)
+def _json(kind: str, actor_id: str | None, address: str | None, request_id: str | None) -> str:
+    """The same for the several transactions of a request, so it is written once."""
+    return json.dumps({"kind": kind, "id": actor_id, "address": address, "request_id": request_id})

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Final
 
-from app.core.principal import Principal
+from app.core.audit import Action
+from app.core.principal import SYSTEM, Principal
 from app.db import queue, upkeep
 from app.db.queue import Backlog
 from app.db.repositories.index_health import IndexHealthRepository
 from app.db.repositories.versions import VersionRepository
-from app.services import access, files
+from app.services import access, audit, files
 from app.services.runtime import Runtime
 
 _MENDED_AT_ONCE: Final = 500
@@ -79,4 +80,12 @@ async def repair(runtime: Runtime, principal: Principal) -> Repair:
                 )
     removed = await files.sweep(runtime)
     await upkeep.count_terms(runtime.database)
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        await audit.record(
+            session,
+            Action.INDEX_REPAIRED,
+            organization_id=principal.organization,
+            object_type="index",
+            after={"documents_started": min(len(found), _MENDED_AT_ONCE), "files_removed": removed},
+        )
     return Repair(min(len(found), _MENDED_AT_ONCE), max(0, len(found) - _MENDED_AT_ONCE), removed)

@@ -153,6 +153,7 @@ async def collection_of(service: Service, person: Person) -> str:
         ({"collection_ids": []}, "validation_error"),
         ({"expires_at": "2030-01-01T00:00:00"}, "validation_error"),
         ({"expires_at": "soon"}, "validation_error"),
+        ({"expires_at": "9999-12-31T23:59:59-14:00"}, "validation_error"),
         ({"expires_at": "2020-01-01T00:00:00Z"}, "expiry_in_the_past"),
         ({"organization_id": "org_1"}, "validation_error"),
     ],

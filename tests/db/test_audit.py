@@ -23,7 +23,6 @@ UNAUDITED = {
     "chunks": "the text of a document, whose entry tells of it",
     "refresh_tokens": "descendants of a login, whose entry tells of it",
     "guesses": "a counter",
-    "jobs": "what is done with a document, whose entry tells of it",
     "job_turns": "kept by the service itself",
     "file_deletions": "kept by the service itself",
     "idempotency_keys": "what a request does has its own entry",
@@ -37,6 +36,7 @@ WRITTEN_BY_SERVICES = {
     Action.REFRESH_TOKEN_REUSED,
     Action.SECRETS_ROTATED,
     Action.AUDIT_EXPORTED,
+    Action.INDEX_REPAIRED,
 }
 
 
@@ -186,3 +186,18 @@ async def entries(session: AsyncSession, action: str) -> list[str]:
         {"action": action},
     )
     return list(rows.scalars())
+
+
+async def test_a_temporary_table_under_its_name_takes_no_entry(database: Database) -> None:
+    principal = await new_principal(database)
+
+    async with database.unit_of_work(principal) as session:
+        await session.execute(text("RESET ROLE"))
+        await session.execute(text("CREATE TEMP TABLE audit_log (LIKE public.audit_log) ON COMMIT DROP"))
+        await session.execute(text("GRANT ALL ON pg_temp.audit_log TO ibid_app, ibid_system"))
+        await session.execute(text("SET LOCAL ROLE ibid_app"))
+        await CollectionRepository(session, principal).add("Seen all the same")
+        diverted = await session.scalar(text("SELECT count(*) FROM pg_temp.audit_log"))
+    async with database.unit_of_work(SYSTEM) as session:
+        assert "Seen all the same" in await entries(session, "collection.created")
+    assert diverted == 0

@@ -7,8 +7,8 @@ from fastapi.responses import StreamingResponse
 
 from app.api.deps import ManagePrincipal, RuntimeDep
 from app.api.paging import Cursor, Limit, Offset, link_next
-from app.api.schemas.audit import AuditEntryResponse, Moment
-from app.api.schemas.base import OpaqueId
+from app.api.schemas.audit import AuditEntryResponse
+from app.api.schemas.base import Moment, OpaqueId
 from app.core.audit import Action, AuditFilter
 from app.core.text import clean
 from app.services import audit

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, Field
 
-from app.api.schemas.base import CleanText, OpaqueId, RequestModel, ResponseModel
+from app.api.schemas.base import CleanText, Moment, OpaqueId, RequestModel, ResponseModel
 from app.core.principal import Scope
 from app.core.rates import own_rates
 
@@ -24,7 +24,7 @@ class ApiKeyCreate(RequestModel):
     collection_ids: Annotated[list[OpaqueId], Field(min_length=1, max_length=100)] | None = Field(
         None, description="Restrict the key to these collections."
     )
-    expires_at: AwareDatetime | None = Field(None, description="With its time zone. Default: never.")
+    expires_at: Moment | None = Field(None, description="With its time zone. Default: never.")
     rate_limit: KeyRateLimit | None = Field(
         None,
         description="What the key may do in all (chat, search and ingest together), besides the service's own limits.",

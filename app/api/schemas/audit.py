@@ -1,24 +1,11 @@
 """The audit log."""
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from datetime import datetime
+from typing import Any
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import Field
 
 from app.api.schemas.base import ResponseModel
-
-_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
-
-
-def _storable(moment: datetime) -> datetime:
-    """PostgreSQL's years are not Python's, and a time zone can push either over its edge."""
-    if not _EARLIEST <= moment <= _LATEST:
-        raise ValueError(f"must be between {_EARLIEST.year} and {_LATEST.year}")
-    return moment
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_storable)]
 
 
 class AuditEntryResponse(ResponseModel):

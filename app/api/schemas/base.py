@@ -1,8 +1,9 @@
 """What request and response models share."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from app.core.text import clean
 
@@ -74,6 +75,20 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]
 
 Tag = Annotated[str, AfterValidator(clean), Field(min_length=1, max_length=100)]
 OpaqueId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def _storable(moment: datetime) -> datetime:
+    """PostgreSQL's years are not Python's, and a time zone can push either over its edge."""
+    if not _EARLIEST <= moment <= _LATEST:
+        raise ValueError(f"must be between {_EARLIEST.year} and {_LATEST.year}")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_storable)]
 
 
 class ErrorDetail(BaseModel):
