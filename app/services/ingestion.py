@@ -69,7 +69,7 @@ async def ingest_text(runtime: Runtime, principal: Principal, item: TextSource) 
     collection_id, known = await _place(runtime.database, principal, item, sha256)
     if known is not None:
         return Ingested(known, duplicate=True)
-    chunks = await _chunks(runtime, text)
+    chunks = await _chunks(runtime, text, title=item.title or "")
     if not chunks:
         raise BlankText
     values = {
@@ -120,8 +120,11 @@ async def _place_of(
         return collection_id, same
 
 
-async def _chunks(runtime: Runtime, text: str) -> list[NewChunk]:
-    """Chunk and embed; no database connection is held meanwhile."""
+async def _chunks(runtime: Runtime, text: str, *, title: str) -> list[NewChunk]:
+    """Chunk and embed; no database connection is held meanwhile.
+
+    The title is for the words alone: as part of what is embedded it makes vectors worse.
+    """
     settings = runtime.settings
     size = min(settings.chunk_size_tokens, runtime.embeddings.max_tokens)
     pages = [chunking.Page(1, text)]
@@ -129,7 +132,7 @@ async def _chunks(runtime: Runtime, text: str) -> list[NewChunk]:
 
     def cut() -> tuple[list[chunking.Chunk], list[indexing.Analysed]]:
         pieces = chunking.split(pages, size_tokens=size, overlap_tokens=overlap)
-        return pieces, indexing.analyse(settings, [piece.text for piece in pieces])
+        return pieces, indexing.analyse(settings, [piece.text for piece in pieces], title=title)
 
     pieces, analysed = cut() if len(text) < _THREAD_FROM_CHARACTERS else await asyncio.to_thread(cut)
     vectors = await embeddings.texts(runtime.embeddings, [piece.text for piece in pieces])
