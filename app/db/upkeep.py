@@ -51,7 +51,12 @@ INSERT INTO term_counts (organization_id, chunks, counted_at) VALUES (:organizat
 ON CONFLICT (organization_id) DO UPDATE SET chunks = excluded.chunks, counted_at = excluded.counted_at
 """)
 _WITHOUT_TERMS: Final = text("""
-SELECT id, document_id, text FROM chunks WHERE terms IS NULL ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+SELECT c.id, c.document_id, c.text,
+       -- A title that is the beginning of the text was not given by anybody.
+       CASE WHEN strpos((SELECT text FROM chunks WHERE document_id = c.document_id AND ordinal = 0),
+                        rtrim(d.title, '…')) > 0 THEN '' ELSE d.title END AS title
+  FROM chunks c JOIN documents d ON d.id = c.document_id
+ WHERE c.terms IS NULL ORDER BY c.id LIMIT :limit FOR UPDATE OF c SKIP LOCKED
 """)
 _ADD_TERMS: Final = text("""
 UPDATE chunks c SET language = n.language, terms = CAST(n.terms AS int[]), weights = n.weights
@@ -93,14 +98,14 @@ async def count_terms(database: Database) -> int:
 
 
 async def add_missing_terms(
-    database: Database, analyse: Callable[[str], tuple[str, Mapping[int, float]]], *, limit: int
+    database: Database, analyse: Callable[[str, str], tuple[str, Mapping[int, float]]], *, limit: int
 ) -> int:
     """Give chunks that were stored by an earlier version their language and terms; returns how many, at most `limit`."""
     async with database.unit_of_work(SYSTEM) as session:
         chunks = (await session.execute(_WITHOUT_TERMS, {"limit": limit})).all()
         if not chunks:
             return 0
-        analysed = [analyse(chunk.text) for chunk in chunks]
+        analysed = [analyse(chunk.text, chunk.title or "") for chunk in chunks]
         await session.execute(
             _ADD_TERMS,
             {

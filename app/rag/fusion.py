@@ -36,7 +36,7 @@ _PROFILES: Final = {
 # Of a model that nobody measured the candidates' own range is the spread.
 _UNMEASURED: Final = _Profile(0.0, None, needed=0.2, needed_elsewhere=0.2)
 
-_KNOWN_LANGUAGE: Final = 0.45
+_KNOWN_LANGUAGE: Final = 0.5
 _FOREIGN_LANGUAGE: Final = 0.3
 _ACROSS_LANGUAGES: Final = 0.75
 _ACROSS_LANGUAGES_BY_NAMES: Final = 0.5

@@ -63,20 +63,28 @@ async def cut(
     plan: ChunkingPlan,
     *,
     headings: Mapping[int, Sequence[int]] | None = None,
+    title: str = "",
 ) -> Cut:
-    """The chunks of the pages, without holding up the event loop."""
+    """The chunks of the pages, without holding up the event loop.
+
+    The title is for the words alone: as part of what is embedded it makes vectors worse.
+    """
     if sum(len(page.text) for page in pages) < _THREAD_FROM_CHARACTERS:
-        return _cut(runtime, pages, plan, headings)
-    return await asyncio.to_thread(_cut, runtime, pages, plan, headings)
+        return _cut(runtime, pages, plan, headings, title)
+    return await asyncio.to_thread(_cut, runtime, pages, plan, headings, title)
 
 
 def _cut(
-    runtime: Runtime, pages: Sequence[Page], plan: ChunkingPlan, headings: Mapping[int, Sequence[int]] | None
+    runtime: Runtime,
+    pages: Sequence[Page],
+    plan: ChunkingPlan,
+    headings: Mapping[int, Sequence[int]] | None,
+    title: str,
 ) -> Cut:
     found = Cut(splitting.split(pages, plan, headings=headings), [], [])
     for start in range(0, len(found.chunks), _ANALYSED_AT_ONCE):
         texts = [chunk.text for chunk in found.chunks[start : start + _ANALYSED_AT_ONCE]]
-        for language, weights in indexing.analyse(runtime.settings, texts):
+        for language, weights in indexing.analyse(runtime.settings, texts, title=title):
             found.chunk_languages.append(language)
             # As arrays they take a twelfth of the memory that dictionaries do.
             numbers = np.fromiter(weights.keys(), np.int64, len(weights))

@@ -213,10 +213,9 @@ async def _ingest(
     async def one_after_the_other() -> None:
         nonlocal done
         for passage in waiting:
-            text = passage.text
-            if passage.title and not text.startswith(passage.title):
-                text = f"{passage.title}\n\n{text}"
-            item = ingestion.TextSource(text=text, title=passage.title[:500] or None, source=passage.id[:500])
+            item = ingestion.TextSource(
+                text=passage.text, title=passage.title[:500] or None, source=passage.id[:500]
+            )
             try:
                 document = (await ingestion.ingest_text(runtime, principal, item)).document
             except BlankText:

@@ -73,7 +73,8 @@ async def ingest_text(runtime: Runtime, principal: Principal, item: TextSource) 
     place = await _place(runtime.database, principal, item, sha256)
     if place.same is not None:
         return Ingested(place.same, duplicate=True)
-    cut = await chunks.cut(runtime, [Page(1, text)], chunks.plan_of(runtime, place.chunking))
+    plan = chunks.plan_of(runtime, place.chunking)
+    cut = await chunks.cut(runtime, [Page(1, text)], plan, title=item.title or "")
     if not cut.chunks:
         raise BlankText
     stored = chunks.to_store(cut, await chunks.embed(runtime, cut.chunks))

@@ -76,7 +76,7 @@ async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
     ) as read:
         report(Stage.CHUNKING, 0.2)
         pages = [Page(page.number, page.text) for page in read.pages]
-        cut = await chunks.cut(runtime, pages, plan, headings=read.headings)
+        cut = await chunks.cut(runtime, pages, plan, headings=read.headings, title=document.title or "")
         if not cut.chunks:
             raise reading.nothing_to_read()
         report(Stage.EMBEDDING, 0.3)

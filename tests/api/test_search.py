@@ -5,7 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
+from app.core.principal import SYSTEM
 from app.services import maintenance
 from tests.fixtures.service import Service
 
@@ -23,11 +25,11 @@ MIXED = {
 
 
 async def fill(client: httpx.AsyncClient) -> None:
-    for number, (title, text) in enumerate(MIXED.items()):
+    for number, (title, content) in enumerate(MIXED.items()):
         response = await client.post(
             "/ingest",
             json={
-                "text": text,
+                "text": content,
                 "title": title.capitalize(),
                 "tags": [title[0]],
                 "metadata": {"number": number} | ({"bird": "heron"} if title == "birds" else {}),
@@ -189,3 +191,43 @@ async def test_counting_the_terms_changes_the_weights_and_not_what_is_found(
 
     after = [hit["title"] for hit in await found(client, "How long is the inverter's warranty?")]
     assert (after[0], set(after)) == (before[0], set(before))
+
+
+async def test_every_chunk_of_a_document_is_found_by_the_title_that_was_given(
+    client: httpx.AsyncClient,
+) -> None:
+    paragraphs = [
+        f"Paragraph {n} tells of another matter. " + "Nothing here is about that. " * 30 for n in range(4)
+    ]
+    await client.post("/ingest", json={"text": "\n\n".join(paragraphs), "title": "Zeppelin maintenance"})
+    await client.post("/ingest", json={"text": "\n\n".join(paragraphs).replace("matter", "thing")})
+
+    hits = await found(client, "zeppelin", explain=True)
+
+    titled = [hit for hit in hits if hit["title"] == "Zeppelin maintenance"]
+    assert len(titled) > 1
+    assert all(hit["explanation"]["lexical"]["rank"] for hit in titled)
+    assert not any(hit["explanation"]["lexical"]["rank"] for hit in hits if hit not in titled)
+    assert not any("Zeppelin" in hit["text"] for hit in hits)
+
+
+async def test_chunks_of_an_earlier_version_get_their_terms(
+    service: Service, client: httpx.AsyncClient
+) -> None:
+    await fill(client)
+    await client.post(
+        "/ingest", json={"text": "Nothing here is about that.", "title": "Zeppelin maintenance"}
+    )
+    before = await found(client, "zeppelin inverter warranty", explain=True)
+    async with service.runtime.database.unit_of_work(SYSTEM) as session:
+        await session.execute(text("UPDATE chunks SET language = NULL, terms = NULL, weights = NULL"))
+    assert not any(
+        hit["explanation"]["coverage"]
+        for hit in await found(client, "zeppelin inverter warranty", explain=True)
+    )
+
+    await maintenance.run_once(service.runtime)
+
+    assert {hit["chunk_id"] for hit in (await found(client, "zeppelin inverter warranty"))[:2]} == {
+        hit["chunk_id"] for hit in before[:2]
+    }
