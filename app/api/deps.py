@@ -95,9 +95,9 @@ def require(scope: Scope) -> Callable[[Principal], Coroutine[Any, Any, Principal
 def address_within(activity: Activity) -> Callable[..., Coroutine[Any, Any, None]]:
     """Count the request for the address that it comes from, before anybody looks who it is. Raises RateLimited."""
 
-    async def counted(request: Request, runtime: RuntimeDep) -> None:
+    async def counted(request: Request) -> None:
         address = await get_client_address()
-        await quotas.count_address(request, runtime, activity, address)
+        await quotas.count_address(request, await get_runtime(request), activity, address)
 
     return counted
 
@@ -107,12 +107,11 @@ def require_within(activity: Activity, scope: Scope) -> Callable[..., Coroutine[
 
     async def checked(
         request: Request,
-        runtime: RuntimeDep,
         _: Annotated[None, Depends(address_within(activity))],
         principal: Annotated[Principal, Depends(get_principal)],
     ) -> Principal:
         auth.require_scope(principal, scope)
-        await quotas.count_caller(request, runtime, activity, principal)
+        await quotas.count_caller(request, await get_runtime(request), activity, principal)
         return principal
 
     return checked
