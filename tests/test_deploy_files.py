@@ -30,6 +30,8 @@ NOT_SETTINGS: Final = {
     "POSTGRES_PASSWORD", "POSTGRES_USER", "POSTGRES_DB", "PGPASSWORD",
     # Railway
     "RAILWAY_SHM_SIZE_BYTES", "ON_FAILURE",
+    # What object stores are reached with
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT",
     # Compose, Python, onnxruntime
     "BIND_ADDRESS", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "ORT_DISABLE_TELEMETRY",
 }  # fmt: skip
