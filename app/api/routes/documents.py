@@ -5,8 +5,16 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from app.api import quotas
 from app.api.attachments import attachment_headers
-from app.api.deps import IdempotencyKey, IngestPrincipal, ReadPrincipal, RuntimeDep, TransactionDep
+from app.api.deps import (
+    IdempotencyKey,
+    IngestingPrincipal,
+    IngestPrincipal,
+    ReadPrincipal,
+    RuntimeDep,
+    TransactionDep,
+)
 from app.api.document_events import document_stream
 from app.api.paging import Cursor, Limit, Offset, link_next
 from app.api.schemas.base import OpaqueId
@@ -64,13 +72,16 @@ async def list_documents(
     "",
     status_code=202,
     response_model=list[UploadResponse],
-    responses={200: {"model": list[UploadResponse], "description": "All of them were there already."}},
+    responses={
+        **quotas.RESPONSES,
+        200: {"model": list[UploadResponse], "description": "All of them were there already."},
+    },
     openapi_extra=upload_schema(),
 )
 async def upload_documents(
     request: Request,
     runtime: RuntimeDep,
-    principal: IngestPrincipal,
+    principal: IngestingPrincipal,
     idempotency_key: IdempotencyKey = None,
 ) -> JSONResponse:
     """Store files, to be processed in the background: one result each, in their order.
