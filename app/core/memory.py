@@ -3,6 +3,10 @@
 import ctypes
 import gc
 import sys
+from typing import Final
+
+_COLLECT_AFTER: Final = (5_000, 20, 20)
+"""A chat turn makes some thousand objects that need no collector; at 700, Python's own number, it runs five times for it."""
 
 
 def settle() -> None:
@@ -13,6 +17,7 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
         if trim is not None:

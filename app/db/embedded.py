@@ -28,6 +28,8 @@ _START_TIMEOUT_SECONDS: Final = 120
 _NO_PID: Final = 2**22 + 1
 """Linux gives no process a higher number than 2**22."""
 
+_CONTAINER_MEMORY: Final = Path("/sys/fs/cgroup/memory.max")
+
 _DATABASE: Final = "ibid"
 _CREATE_DATABASE: Final = (
     # The cluster takes its locale from the environment; under LANG=C full text search would not fold 'É' to 'é'.
@@ -35,8 +37,8 @@ _CREATE_DATABASE: Final = (
 )
 _CONFIGURATION: Final = """
 # Written by Ibid at the first start; yours to edit.
-shared_buffers = 256MB
-effective_cache_size = 1GB
+shared_buffers = {shared_buffers_mb}MB
+effective_cache_size = {effective_cache_mb}MB
 random_page_cost = 1.1
 max_connections = 200
 wal_compression = on
@@ -105,7 +107,7 @@ def _start_server(folder: Path) -> "PostgresServer":
             if not (folder / "PG_VERSION").exists():
                 server.ensure_pgdata_inited()
                 with (folder / "postgresql.conf").open("a") as configuration:
-                    configuration.write(_CONFIGURATION)
+                    configuration.write(_configuration(_memory_mb()))
             server.start()
             return server
         except (subprocess.SubprocessError, AssertionError) as error:
@@ -117,6 +119,21 @@ def _start_server(folder: Path) -> "PostgresServer":
                 ) from error
             log.info("embedded_postgres_recovering")
             time.sleep(0.5)
+
+
+def _configuration(memory_mb: int) -> str:
+    """An eighth of the memory holds pages: an index of 100,000 chunks with their vectors takes 330 MB."""
+    return _CONFIGURATION.format(
+        shared_buffers_mb=min(max(memory_mb // 8, 128), 1024), effective_cache_mb=max(memory_mb // 2, 512)
+    )
+
+
+def _memory_mb() -> int:
+    """What this process may use: the machine's memory, or less in a container."""
+    memory_bytes = psutil.virtual_memory().total
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        memory_bytes = min(memory_bytes, int(_CONTAINER_MEMORY.read_text()))
+    return int(memory_bytes // 2**20)
 
 
 def _is_starting(folder: Path) -> bool:
