@@ -235,7 +235,7 @@ def _textual(head: bytes, *, named: Kind | None, suffix: str) -> Kind:
             raise _mismatch(Kind.TEXT, named)
         raise ParseFailed(
             FailureCode.CORRUPT,
-            f"This is no {_shown(named)}, or its beginning is damaged: send the file again.",
+            f"This is not {_shown(named)}, or its beginning is damaged: send the file again.",
         )
     if not looks_like_text:
         if named is not None:
