@@ -11,6 +11,7 @@ from limits.aio.storage import SlidingWindowCounterSupport, Storage
 
 _MAX_KEYS: Final = 100_000
 _SWEEP_SECONDS: Final = 60.0
+_SLIDING_ONLY: Final = "sliding windows alone are counted here"
 
 
 class _Window:
@@ -77,20 +78,20 @@ class MemoryWindows(Storage, SlidingWindowCounterSupport):
         while len(self._windows) >= _MAX_KEYS:
             del self._windows[next(iter(self._windows))]
 
-    # --- What other strategies would need ---
+    # --- What the library asks of every storage and only its other strategies, which nobody here uses, would call ---
 
     @property
     def base_exceptions(self) -> type[Exception]:
         return ValueError
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        raise NotImplementedError
+        raise NotImplementedError(_SLIDING_ONLY)
 
     async def get(self, key: str) -> int:
-        raise NotImplementedError
+        raise NotImplementedError(_SLIDING_ONLY)
 
     async def get_expiry(self, key: str) -> float:
-        raise NotImplementedError
+        raise NotImplementedError(_SLIDING_ONLY)
 
     async def check(self) -> bool:
         return True

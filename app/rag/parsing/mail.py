@@ -136,14 +136,16 @@ def _read_attachment(name: str, part: EmailMessage, job: Job, answer: Answer, *,
         answer.warn("attachment_unreadable", "Some attachments can't be read.")
     except MemoryError:
         raise
-    except Exception:
+    except Exception:  # whatever a parser stumbles over in one attachment, the e-mail itself is read
         answer.warn("attachment_unreadable", "Some attachments can't be read.")
 
 
 def _header(message: EmailMessage, name: str) -> str:
     try:
         return " ".join(str(message.get(name) or "").split())
-    except Exception:
+    except (
+        Exception
+    ):  # the standard library's header parser fails in many ways on malformed ones: then as it stands
         raw = next((value for key, value in message.raw_items() if key.lower() == name.lower()), "")
         return " ".join(str(raw).split())
 
@@ -151,5 +153,5 @@ def _header(message: EmailMessage, name: str) -> str:
 def _name(part: EmailMessage, number: int) -> str:
     try:
         return " ".join((part.get_filename() or "").split()) or f"attachment {number}"
-    except Exception:
+    except Exception:  # as above; an attachment can do without a name
         return f"attachment {number}"

@@ -62,6 +62,7 @@ class Package:
         try:
             self._archive = zipfile.ZipFile(source)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
+            # zipfile's NotImplementedError: the archive claims a version or a method that no office program writes.
             raise ParseFailed(FailureCode.CORRUPT) from None
         entries = self._archive.infolist()
         self._sizes = {entry.filename: entry.file_size for entry in entries}
