@@ -26,6 +26,7 @@ _MOST_TERMS: Final = 15_000
 MOST_WORDS: Final = 64
 _MOST_RUNS: Final = 4
 _WHOLE: Final = "\0"
+_USUAL_TOKEN_CHARACTERS: Final = 24
 _FOLDED_SHARE: Final = 0.3
 """Of the weight of a word with accents, what its form without them may earn."""
 
@@ -43,20 +44,39 @@ def _ranges(characters: Iterable[str]) -> str:
     return "".join(f"{re.escape(chr(first))}-{re.escape(chr(last))}" for first, last in found)
 
 
-_MARKS: Final = _ranges(c for c in map(chr, range(0x300, 0x1E000)) if unicodedata.category(c)[0] == "M")
+_MARKS: Final = _ranges(c for c in map(chr, range(0x300, 0x10000)) if unicodedata.category(c)[0] == "M")
+_RARE_MARKS: Final = _ranges(
+    c for c in map(chr, range(0x10000, 0x1E000)) if unicodedata.category(c)[0] == "M"
+)
 # Scripts that put no space between words: Thai, Lao, Burmese, Khmer, Tai, Javanese, kana, bopomofo, ideographs.
 _UNSPACED: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf\ua980-\ua9df"
     "\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3041-\u30ff\u3105-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    "\U0001b000-\U0001b16f\U00020000-\U0003fffd"
 )
+_RARE_UNSPACED: Final = "\U0001b000-\U0001b16f\U00020000-\U0003fffd"
 _IDEOGRAPH: Final = re.compile("[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd]")
-_LETTER: Final = f"(?:(?![{_UNSPACED}])[^\\W_]|[{_MARKS}\u200c\u200d])"
-_WORD: Final = f"{_LETTER}+"
-# A compound is of words and single joiners; a number may have them too. Bounded, so that no input is quadratic.
-_TOKEN: Final = re.compile(
-    f"(?P<unspaced>[{_UNSPACED}]+)|(?P<plain>{_WORD})(?P<more>(?:[-./:_@,'’+&#\u2010\u2011]{_WORD}){{1,40}})?"
-)
+
+
+def _word(unspaced: str, marks: str) -> str:
+    return f"(?:(?![{unspaced}])[^\\W_]|[{marks}\u200c\u200d])+"
+
+
+def _token(unspaced: str, marks: str) -> re.Pattern[str]:
+    """A compound is of words and single joiners; a number may have them too. Bounded, so that no input is quadratic."""
+    word = _word(unspaced, marks)
+    return re.compile(
+        f"(?P<unspaced>[{unspaced}]+)|(?P<plain>{word})(?P<more>(?:[-./:_@,'’+&#\u2010\u2011]{word}){{1,40}})?"
+    )
+
+
+_WORD: Final = _word(_UNSPACED + _RARE_UNSPACED, _MARKS + _RARE_MARKS)
+_TOKEN: Final = _token(_UNSPACED + _RARE_UNSPACED, _MARKS + _RARE_MARKS)
+# The same for texts of usual characters, whose sets are looked up in one step, and for those without a character of either.
+_USUAL_TOKEN: Final = _token(_UNSPACED, _MARKS)
+_PLAIN_TOKEN: Final = re.compile(r"[^\W_]+(?:[-./:_@,'’+&#\u2010\u2011][^\W_]+){0,40}")
+_ASCII_TOKEN: Final = re.compile(r"[a-z0-9]+(?:[-./:_@,'+&#][a-z0-9]+){0,40}")
+_UNSPACED_OR_MARK: Final = re.compile(f"[{_UNSPACED}{_MARKS}\u200c\u200d]")
+_RARE: Final = re.compile("[\U00010000-\U0010ffff]")
 _PIECE: Final = re.compile(_WORD)
 _DIGIT: Final = re.compile(r"\d")
 _NUMBER: Final = re.compile(r"\d+(?:[.,'’]\d+)+")
@@ -68,6 +88,9 @@ _JOINERS: Final = re.compile("[-./:_@,'’+&#\u2010\u2011]")
 _RUNS: Final = re.compile(r"\d+|\D+")
 _IBAN: Final = re.compile(r"\b[A-Z]{2}\d{2}(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?\b")
 _TELEPHONE: Final = re.compile(r"(?<![\w.,-])\+?\d{1,4}(?:[ -]\(?\d{2,5}\)?){2,5}(?![\w.,-])")
+# What those two would be found by, which most texts have nothing of.
+_MAY_BE_IBAN: Final = re.compile(r"\d [A-Z0-9]{4}")
+_MAY_BE_TELEPHONE: Final = re.compile(r"\d[ -]\(?\d\d")
 _SEPARATORS: Final = re.compile(r"[^\w]|_")
 _FOLDABLE: Final = re.compile(r"[a-z\u00df-\u024f\u0370-\u052f\u1e00-\u1fff]")
 _LETTERS_WITHOUT_MARKS: Final = str.maketrans(
@@ -81,13 +104,18 @@ _SILENT: Final = re.compile(
 
 def of_chunk(text: str, *, language: str, context: str = "") -> Terms:
     """The terms of a chunk with their weights; each word of the `context` (a title, headings) counts as one mention."""
-    counts: Counter[int] = Counter()
-    for word in _words(text):
-        counts.update(_forms(word, language))
+    counts: dict[int, int] = {}
+    for token, mentions in Counter(_tokens(text)).items():
+        for term in _terms_of(token, language):
+            counts[term] = counts.get(term, 0) + mentions
     for word in set(_words(context)) if context else ():
-        counts.update(_forms(word, language))
+        for term in _forms(word, language):
+            counts[term] = counts.get(term, 0) + 1
+    if len(counts) > _MOST_TERMS:
+        counts = dict(Counter(counts).most_common(_MOST_TERMS))
     damping = _K1 * (1 - _B + _B * len(text) / _USUAL_CHARACTERS)
-    return {term: count * (_K1 + 1) / (count + damping) for term, count in counts.most_common(_MOST_TERMS)}
+    weights = {count: count * (_K1 + 1) / (count + damping) for count in set(counts.values())}
+    return {term: weights[count] for term, count in counts.items()}
 
 
 def of_question(text: str, *, languages: Sequence[str], spoken: str) -> list[QueryTerm]:
@@ -120,7 +148,19 @@ def _distinct_words(text: str, spoken: str) -> Iterator[str]:
             yield word
 
 
+def _terms_of(token: str, language: str) -> Sequence[int]:
+    """The terms of all words of a token, in their order; those of usual words are remembered."""
+    if len(token) <= _USUAL_TOKEN_CHARACTERS:
+        return _remembered_terms(token, language)
+    return [term for word in _words_of(token) for term in _forms(word, language)]
+
+
 @lru_cache(maxsize=32_768)
+def _remembered_terms(token: str, language: str) -> tuple[int, ...]:
+    return tuple(term for word in _words_of(token) for term in _forms(word, language))
+
+
+@lru_cache(maxsize=8_192)
 def _forms(word: str, language: str) -> tuple[int, ...]:
     """The terms of a word: its stem, and the stem of its form without accents where that is another one."""
     if word[0] == _WHOLE:
@@ -145,21 +185,41 @@ def _without_accents(word: str) -> str:
 
 def _words(text: str, *, asked: bool = False) -> Iterator[str]:
     """The words of a text in order, folded; those that are taken as they are, without stemming, begin with a mark."""
-    text = unicodedata.normalize("NFKC", text)
-    for pattern in (_IBAN, _TELEPHONE):
-        for match in pattern.finditer(text):
-            yield _WHOLE + _SEPARATORS.sub("", match[0]).casefold()
+    for token in _tokens(text):
+        yield from _words_of(token, asked=asked)
+
+
+def _tokens(text: str) -> list[str]:
+    """What a text is made of, folded: what is one in spite of its spaces first, with a mark, then the rest in order."""
+    is_ascii = text.isascii()
+    if not is_ascii:
+        text = unicodedata.normalize("NFKC", text)
+    found: list[str] = []
+    for hint, pattern in ((_MAY_BE_IBAN, _IBAN), (_MAY_BE_TELEPHONE, _TELEPHONE)):
+        if hint.search(text):
+            found += [_WHOLE + _SEPARATORS.sub("", match[0]).casefold() for match in pattern.finditer(text)]
+    if is_ascii:
+        return found + _ASCII_TOKEN.findall(text.lower())
     text = _SILENT.sub("", text.casefold())
-    for match in _TOKEN.finditer(text):
-        plain = match["plain"]
-        if plain is None:
-            yield from _pairs(match["unspaced"], asked=asked)
-        elif match["more"]:
-            yield from _compound(match[0])
-        elif plain.isalpha() or not _DIGIT.search(plain):
-            yield plain
-        else:
-            yield from _code(plain)
+    if _RARE.search(text):
+        return found + [match[0] for match in _TOKEN.finditer(text)]
+    if _UNSPACED_OR_MARK.search(text):
+        return found + [match[0] for match in _USUAL_TOKEN.finditer(text)]
+    return found + _PLAIN_TOKEN.findall(text)
+
+
+def _words_of(token: str, *, asked: bool = False) -> Iterator[str]:
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        yield token
+    elif (plain := match["plain"]) is None:
+        yield from _pairs(token, asked=asked)
+    elif match["more"]:
+        yield from _compound(token)
+    elif plain.isalpha() or not _DIGIT.search(plain):
+        yield plain
+    else:
+        yield from _code(plain)
 
 
 def _pairs(run: str, *, asked: bool) -> Iterator[str]:

@@ -26,14 +26,9 @@ def analyse(settings: Settings, texts: Sequence[str], *, title: str = "") -> lis
     the document, where it does not contain them. Takes 0.5 ms a kilobyte.
     """
     fixed = fixed_language(settings)
-    whole = fixed or _language_of("\n".join(texts[:: max(1, len(texts) // 8)]))
+    spoken = [fixed] * len(texts) if fixed is not None else _languages_of(texts)
     analysed: list[Analysed] = []
-    for text in texts:
-        language = whole
-        if fixed is None and len(texts) > 1:
-            own, confidence = languages.detect(text)
-            if confidence >= _SURE:
-                language = own
+    for text, language in zip(texts, spoken, strict=True):
         context = "" if title in text else title[:_MOST_TITLE_CHARACTERS]
         analysed.append((language, terms.of_chunk(text, language=language, context=context)))
     return analysed
@@ -89,6 +84,9 @@ def fixed_language(settings: Settings) -> str | None:
     return None if name == "auto" else languages.POSTGRES_CONFIGURATIONS.get(name, name)
 
 
-def _language_of(text: str) -> str:
-    language, confidence = languages.detect(text)
-    return language if confidence >= _UNLIKELY else languages.UNKNOWN
+def _languages_of(texts: Sequence[str]) -> list[str]:
+    """The language of each of a document's chunks."""
+    sample = "\n".join(texts[:: max(1, len(texts) // 8)])
+    (language, confidence), *others = languages.detect_all([sample, *(texts if len(texts) > 1 else ())])
+    whole = language if confidence >= _UNLIKELY else languages.UNKNOWN
+    return [own if sure >= _SURE else whole for own, sure in others] or [whole] * len(texts)
