@@ -16,9 +16,11 @@ import psutil
 
 from app.core import ids
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
+from app.core.retrieval import WeighedTerms
 from app.db.engine import create_database
-from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.identity import IdentityRepository
+from app.db.repositories.new_chunks import NewChunk
 from app.db.repositories.places import PlaceRepository
 from benchmarks import corpus
 from benchmarks.load import HealthProbe
@@ -151,7 +153,14 @@ async def _insert_rows(database: Postgres, rows: int) -> float:
         text = corpus.long_texts(1, size_bytes=900, seed=1)[0]
         chunks = [
             NewChunk(
-                n, 1, 0, len(text), text, "en", {n * 100 % 50_000 + t + 1: 1.0 for t in range(80)}, vectors[n]
+                n,
+                1,
+                0,
+                len(text),
+                text,
+                "en",
+                WeighedTerms.of({n * 100 % 50_000 + t + 1: 1.0 for t in range(80)}),
+                vectors[n],
             )
             for n in range(rows)
         ]

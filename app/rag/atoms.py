@@ -8,13 +8,23 @@ import re
 import unicodedata
 from array import array
 from collections.abc import Iterator
-from enum import IntEnum
 from functools import cache, lru_cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.rag.cuts import (
+    IDEOGRAPH,
+    JOINERS,
+    MARK,
+    MAY_END_SENTENCE,
+    TERMINATORS_WITHOUT_SPACE,
+    WORD,
+    Cut,
+    cut_before,
+    joins,
+)
 from app.rag.local_model import load_tokenizer
 
 MAX_TOKENS_PER_CHAR: Final = 3
@@ -38,14 +48,8 @@ _ATOM: Final = re.compile(
     f"[{SPACE}]*+(?:([^{SPACE}{MARKS}{IDEOGRAPHS}]{{1,100000}}+)|([{MARKS}])|([{IDEOGRAPHS}]))"
 )
 _SPACES: Final = re.compile(f"[{SPACE}]")
-_WORD, _MARK, _IDEOGRAPH = 1, 2, 3
 
 _LONGEST_WORD: Final = 48
-_LONGEST_HEADING: Final = 300
-_TERMINATORS: Final = frozenset(".!?…؟۔।॥։။።។")
-_TERMINATORS_WITHOUT_SPACE: Final = frozenset("。！？｡")
-_CLOSERS: Final = frozenset("\"')]}”’»」』）")
-_MAY_END_SENTENCE: Final = _TERMINATORS | _CLOSERS
 # Below that the one way to read is as quick as the other.
 _WORTH_IT: Final = 400
 _WINDOW: Final = 20_000
@@ -53,23 +57,7 @@ _LONGEST_WINDOW: Final = 30_000
 _LAST_CODE: Final = 0x2FFFF
 """The last character that something is known of: behind it there are no spaces, marks or ideographs."""
 _KIND, _MAY_END, _MAY_JOIN = 3, 4, 8
-_ZERO_WIDTH_JOINER: Final = "\u200d"
-# Also the skin colours of emoji, which are no marks to Unicode.
-_JOINERS: Final = frozenset("\u200d\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
-
 _Numbers = NDArray[np.signedinteger[Any]]
-
-
-class Cut(IntEnum):
-    """How well a text can be cut somewhere, the best last."""
-
-    INSIDE_WORD = 0
-    WORD = 1
-    LINE = 2
-    SENTENCE = 3
-    SENTENCE_AND_LINE = 4
-    PARAGRAPH = 5
-    SECTION = 6
 
 
 class Atoms:
@@ -139,10 +127,10 @@ class _Reader:
         for match in _ATOM.finditer(text, start, end):
             kind = match.lastindex or 0
             start, end = match.span(kind)
-            cut = _cut_before(text, self._end, start, kinds=(self._kind, kind))
+            cut = cut_before(text, self._end, start, kinds=(self._kind, kind))
             tokens = 1
-            if kind == _WORD:
-                continued = start == self._end and self._kind == _WORD
+            if kind == WORD:
+                continued = start == self._end and self._kind == WORD
                 is_long = continued or end - start > _LONGEST_WORD
                 tokens = most_tokens + 1 if is_long else _count_tokens(text[start:end])
             if tokens > most_tokens:
@@ -157,7 +145,7 @@ class _Reader:
         codes = np.frombuffer(part.encode("utf-32-le", "surrogatepass"), np.uint32)
         traits = _traits()[np.minimum(codes, _LAST_CODE)]
         kinds = traits & _KIND
-        in_word = np.concatenate(([False], kinds == _WORD, [False]))
+        in_word = np.concatenate(([False], kinds == WORD, [False]))
         word_starts = np.flatnonzero(in_word[1:-1] & ~in_word[:-2])
         word_ends = np.flatnonzero(in_word[1:-1] & ~in_word[2:]) + 1
         if (word_ends - word_starts > _LONGEST_WORD).any():
@@ -166,10 +154,10 @@ class _Reader:
         counted = [_count_tokens(part[first:last]) for first, last in words]
         if counted and max(counted) > self._most_tokens:
             return False
-        starts = np.flatnonzero((in_word[1:-1] & ~in_word[:-2]) | (kinds > _WORD))
+        starts = np.flatnonzero((in_word[1:-1] & ~in_word[:-2]) | (kinds > WORD))
         if not len(starts):
             return True
-        is_word = kinds[starts] == _WORD
+        is_word = kinds[starts] == WORD
         ends, tokens = starts + 1, np.ones_like(starts)
         ends[is_word], tokens[is_word] = word_ends, counted
         cuts = self._cuts(start, codes, traits, starts, ends)
@@ -195,10 +183,8 @@ class _Reader:
         ends_sentence = traits[ends[:-1] - 1] & _MAY_END
         joins = (traits[starts[1:]] | traits[starts[1:] - 1]) & _MAY_JOIN
         spaced = (gaps == 1) & (codes[starts[1:] - 1] == ord(" ")) & (ends_sentence == 0)
-        joined = (gaps == 0) & (
-            (after == _MARK) | ((joins == 0) & ((before != _MARK) | (ends_sentence == 0)))
-        )
-        between = (after != _MARK) & ((before == _IDEOGRAPH) | (after == _IDEOGRAPH))
+        joined = (gaps == 0) & ((after == MARK) | ((joins == 0) & ((before != MARK) | (ends_sentence == 0))))
+        between = (after != MARK) & ((before == IDEOGRAPH) | (after == IDEOGRAPH))
         cuts = np.zeros(len(starts), np.uint8)
         cuts[1:][spaced | (joined & between)] = Cut.WORD
         asked = np.flatnonzero(np.concatenate(([True], ~(spaced | joined))))
@@ -207,7 +193,7 @@ class _Reader:
         kinds_before, kinds_after = kinds[asked - 1].tolist(), kinds[asked].tolist()
         ends_before[0], kinds_before[0] = self._end, self._kind
         cuts[asked] = [
-            _cut_before(self._text, end, start, kinds=(kind_before, kind))
+            cut_before(self._text, end, start, kinds=(kind_before, kind))
             for end, start, kind_before, kind in zip(
                 ends_before, places, kinds_before, kinds_after, strict=True
             )
@@ -219,14 +205,14 @@ class _Reader:
 def _traits() -> NDArray[np.uint8]:
     """What is to be known of each character: its kind, whether a sentence may end with it, whether it may join its neighbours."""
     characters = "".join(map(chr, range(_LAST_CODE + 1)))
-    traits = np.full(len(characters), _WORD, np.uint8)
-    for kind, named in ((0, SPACE), (_MARK, MARKS), (_IDEOGRAPH, IDEOGRAPHS)):
+    traits = np.full(len(characters), WORD, np.uint8)
+    for kind, named in ((0, SPACE), (MARK, MARKS), (IDEOGRAPH, IDEOGRAPHS)):
         for match in re.finditer(f"[{named}]+", characters):
             traits[match.start() : match.end()] = kind
-    for character in _MAY_END_SENTENCE | _TERMINATORS_WITHOUT_SPACE:
+    for character in MAY_END_SENTENCE | TERMINATORS_WITHOUT_SPACE:
         traits[ord(character)] |= _MAY_END
     for code, character in enumerate(characters):
-        if unicodedata.category(character).startswith("M") or character in _JOINERS:
+        if unicodedata.category(character).startswith("M") or character in JOINERS:
             traits[code] |= _MAY_JOIN
     traits[_LAST_CODE] |= _MAY_JOIN  # it stands for all that come after it
     return traits
@@ -255,64 +241,10 @@ def _pieces(text: str, start: int, end: int, *, size: int) -> Iterator[tuple[int
     """Ranges of at most `size` that part no characters which are shown as one, unless too many of those are."""
     while end - start > size:
         cut = start + size
-        while cut > start and _joins(text, cut):
+        while cut > start and joins(text, cut):
             cut -= 1
         if cut == start:
             cut = start + size
         yield start, cut
         start = cut
     yield start, end
-
-
-def _joins(text: str, position: int) -> bool:
-    """Whether the characters on both sides of a position are shown as one."""
-    character = text[position]
-    if character.isascii():
-        return False
-    return (
-        unicodedata.category(character).startswith("M")
-        or character in _JOINERS
-        or text[position - 1] == _ZERO_WIDTH_JOINER
-    )
-
-
-def _cut_before(text: str, previous_end: int, start: int, *, kinds: tuple[int, int]) -> Cut:
-    gap = text[previous_end:start]
-    if not gap:
-        return _cut_without_space(text, start, kinds=kinds)
-    if gap == " " and text[previous_end - 1] not in _MAY_END_SENTENCE:
-        return Cut.WORD
-    ends_sentence = _ends_sentence(text, previous_end, _TERMINATORS) and not text[start].islower()
-    lines = max(gap.count("\n"), gap.count("\r"))
-    if lines:
-        return _cut_between_lines(text, previous_end, start, lines=lines, ends_sentence=ends_sentence)
-    return Cut.SENTENCE if ends_sentence else Cut.WORD
-
-
-def _cut_without_space(text: str, start: int, *, kinds: tuple[int, int]) -> Cut:
-    before, after = kinds
-    if after == _MARK or not start or _joins(text, start):
-        return Cut.INSIDE_WORD
-    if before == _MARK and _ends_sentence(text, start, _TERMINATORS_WITHOUT_SPACE):
-        return Cut.SENTENCE
-    return Cut.WORD if _IDEOGRAPH in kinds else Cut.INSIDE_WORD
-
-
-def _cut_between_lines(text: str, previous_end: int, start: int, *, lines: int, ends_sentence: bool) -> Cut:
-    line_start = text.rfind("\n", max(0, previous_end - _LONGEST_HEADING), previous_end) + 1
-    if text[line_start] == "#":
-        # A heading in Markdown belongs to what follows it.
-        return Cut.WORD
-    if text[start] == "#":
-        return Cut.SECTION
-    if lines > 1:
-        return Cut.PARAGRAPH
-    return Cut.SENTENCE_AND_LINE if ends_sentence else Cut.LINE
-
-
-def _ends_sentence(text: str, end: int, terminators: frozenset[str]) -> bool:
-    """Whether a sentence ends there, be it inside a quotation or brackets. An initial (`J.`) is no end."""
-    before, last = text[max(0, end - 3) : end - 1], text[end - 1 : end]
-    if last in _CLOSERS:
-        return before[-1:] in terminators
-    return last in terminators and not (last == "." and before[-1:].isalpha() and not before[:-1].isalnum())

@@ -188,6 +188,12 @@ def stop_words(language: str) -> frozenset[str]:
         return frozenset()
 
 
+@cache
+def own_stop_words(language: str) -> frozenset[str]:
+    """Those of them that no other language has."""
+    return stop_words(language).difference(*(stop_words(code) for code in CODES if code != language))
+
+
 def common(languages: Counter[str], *, share: float, most: int) -> tuple[str, ...]:
     """The languages that make up at least this share of all, the commonest first."""
     total = languages.total()

@@ -9,13 +9,15 @@ average is a constant, since chunks are cut to one size: measured, that ranks no
 import re
 import unicodedata
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice, pairwise, repeat
 from typing import Final
 
-from app.core.retrieval import TERM_DIMENSION, QueryTerm
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.retrieval import TERM_DIMENSION, QueryTerm, WeighedTerms
 from app.rag.languages import stem, stop_words
 
 _K1: Final = 1.2
@@ -27,6 +29,8 @@ MOST_WORDS: Final = 64
 _MOST_RUNS: Final = 4
 _WHOLE: Final = "\0"
 _USUAL_TOKEN_CHARACTERS: Final = 24
+_WEIGHED_AT_ONCE: Final = 500
+_TERM_BITS: Final = 30
 _FOLDED_SHARE: Final = 0.3
 """Of the weight of a word with accents, what its form without them may earn."""
 
@@ -104,18 +108,58 @@ _SILENT: Final = re.compile(
 
 def of_chunk(text: str, *, language: str, context: str = "") -> Terms:
     """The terms of a chunk with their weights; each word of the `context` (a title, headings) counts as one mention."""
-    counts: dict[int, int] = {}
-    for token, mentions in Counter(_tokens(text)).items():
-        for term in _terms_of(token, language):
-            counts[term] = counts.get(term, 0) + mentions
-    for word in set(_words(context)) if context else ():
-        for term in _forms(word, language):
-            counts[term] = counts.get(term, 0) + 1
-    if len(counts) > _MOST_TERMS:
-        counts = dict(Counter(counts).most_common(_MOST_TERMS))
-    damping = _K1 * (1 - _B + _B * len(text) / _USUAL_CHARACTERS)
-    weights = {count: count * (_K1 + 1) / (count + damping) for count in set(counts.values())}
-    return {term: weights[count] for term, count in counts.items()}
+    return weigh([tokens(text)], sizes=[len(text)], languages=[language], contexts=[context])[0].as_mapping()
+
+
+def weigh(
+    tokenized: Sequence[Sequence[str]],
+    *,
+    sizes: Sequence[int],
+    languages: Sequence[str],
+    contexts: Sequence[str],
+) -> list[WeighedTerms]:
+    """The same of many chunks, by their `tokens` and how many characters they have."""
+    found: list[WeighedTerms] = []
+    for start in range(0, len(tokenized), _WEIGHED_AT_ONCE):
+        part = slice(start, start + _WEIGHED_AT_ONCE)
+        found += _weigh_some(tokenized[part], sizes[part], languages[part], contexts[part])
+    return found
+
+
+def _weigh_some(
+    tokenized: Sequence[Sequence[str]],
+    sizes: Sequence[int],
+    languages: Sequence[str],
+    contexts: Sequence[str],
+) -> list[WeighedTerms]:
+    mentioned: list[Sequence[int]] = []
+    mentions: list[int] = []
+    for chunk, language, context in zip(tokenized, languages, contexts, strict=True):
+        is_usual = max(map(len, chunk), default=0) <= _USUAL_TOKEN_CHARACTERS
+        of_chunk: list[Sequence[int]] = list(
+            map(_remembered_terms if is_usual else _terms_of, chunk, repeat(language))
+        )
+        if context:
+            of_chunk += [_forms(word, language) for word in set(_words(context))]
+        mentioned += of_chunk
+        mentions.append(sum(map(len, of_chunk)))
+    # The chunk above, the term below: sorted, the mentions of a term in a chunk are neighbours.
+    terms = np.fromiter(chain.from_iterable(mentioned), np.int64, sum(mentions))
+    keys = np.sort((np.repeat(np.arange(len(tokenized)), mentions) << _TERM_BITS) | terms)
+    firsts = np.flatnonzero(np.diff(keys, prepend=-1))
+    counts = np.diff(firsts, append=len(keys))
+    chunks, numbers = keys[firsts] >> _TERM_BITS, (keys[firsts] & ((1 << _TERM_BITS) - 1)).astype(np.int32)
+    dampings = _K1 * (1 - _B + _B * np.asarray(sizes, np.float64) / _USUAL_CHARACTERS)
+    weights = (counts * (_K1 + 1) / (counts + dampings[chunks])).astype(np.float32)
+    borders = np.searchsorted(chunks, np.arange(len(tokenized) + 1)).tolist()
+    return [_most(numbers[start:end], weights[start:end]) for start, end in pairwise(borders)]
+
+
+def _most(numbers: NDArray[np.int32], weights: NDArray[np.float32]) -> WeighedTerms:
+    if len(numbers) > _MOST_TERMS:
+        kept = np.sort(np.argsort(-weights, kind="stable")[:_MOST_TERMS])
+        numbers, weights = numbers[kept], weights[kept]
+    return WeighedTerms(numbers, weights)
 
 
 def of_question(text: str, *, languages: Sequence[str], spoken: str) -> list[QueryTerm]:
@@ -185,11 +229,11 @@ def _without_accents(word: str) -> str:
 
 def _words(text: str, *, asked: bool = False) -> Iterator[str]:
     """The words of a text in order, folded; those that are taken as they are, without stemming, begin with a mark."""
-    for token in _tokens(text):
+    for token in tokens(text):
         yield from _words_of(token, asked=asked)
 
 
-def _tokens(text: str) -> list[str]:
+def tokens(text: str) -> list[str]:
     """What a text is made of, folded: what is one in spite of its spaces first, with a mark, then the rest in order."""
     is_ascii = text.isascii()
     if not is_ascii:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.chunking import ChunkingPlan, ChunkingSettings
-from app.db.repositories.documents import NewChunk
-from app.rag import splitting
+from app.core.retrieval import WeighedTerms
+from app.db.repositories.new_chunks import NewChunk
+from app.rag import analysis, splitting
 from app.rag.chunking import Chunk, Page
 from app.services import embeddings, indexing
 from app.services.runtime import Runtime
@@ -28,7 +29,6 @@ _ANALYSED_AT_ONCE: Final = 1_000
 _STORED_AT_ONCE: Final = 1_000
 
 Vectors = NDArray[np.float16]
-Terms = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 def plan_of(runtime: Runtime, own: ChunkingSettings) -> ChunkingPlan:
@@ -46,7 +46,7 @@ class Cut:
 
     chunks: list[Chunk]
     chunk_languages: list[str]
-    terms: list[Terms]
+    terms: list[WeighedTerms]
 
     @property
     def languages(self) -> list[str]:
@@ -82,13 +82,12 @@ def _cut(
     title: str,
 ) -> Cut:
     found = Cut(splitting.split(pages, plan, headings=headings), [], [])
+    fixed = indexing.fixed_language(runtime.settings)
     for start in range(0, len(found.chunks), _ANALYSED_AT_ONCE):
         texts = [chunk.text for chunk in found.chunks[start : start + _ANALYSED_AT_ONCE]]
-        for language, weights in indexing.analyse(runtime.settings, texts, title=title):
+        for language, terms in analysis.analyse(texts, fixed_language=fixed, title=title):
             found.chunk_languages.append(language)
-            # As arrays they take a twelfth of the memory that dictionaries do.
-            numbers = np.fromiter(weights.keys(), np.int64, len(weights))
-            found.terms.append((numbers, np.fromiter(weights.values(), np.float64, len(weights))))
+            found.terms.append(terms)
     return found
 
 
@@ -124,10 +123,10 @@ def to_store(cut: Cut, vectors: Vectors) -> list[NewChunk]:
             end=chunk.end,
             text=chunk.text,
             language=language,
-            terms=dict(zip(numbers.tolist(), weights.tolist(), strict=True)),
+            terms=terms,
             embedding=vector,
         )
-        for chunk, language, (numbers, weights), vector in zip(
+        for chunk, language, terms, vector in zip(
             cut.chunks, cut.chunk_languages, cut.terms, vectors, strict=True
         )
     ]
