@@ -19,7 +19,7 @@ _INSERT_CHUNKS: Final = text("""
 INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, tags,
                     metadata, language, terms, weights, embedding, embedding_model)
 SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char_start, c.char_end, c.text, d.tags,
-       d.metadata_json, c.language, (CAST(:terms AS int[]))[c.first_term\\:c.last_term], c.weights, c.embedding, :embedding_model
+       d.metadata_json, c.language, (SELECT CAST(CAST(:terms AS text) AS int[]))[c.first_term\\:c.last_term], c.weights, c.embedding, :embedding_model
   FROM documents d,
        unnest(CAST(:chunk_ids AS text[]), CAST(:ordinals AS int[]), CAST(:pages AS int[]), CAST(:starts AS int[]),
               CAST(:ends AS int[]), CAST(:texts AS text[]), CAST(:chunk_languages AS text[]), CAST(:first_terms AS int[]),

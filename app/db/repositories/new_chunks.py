@@ -42,16 +42,14 @@ def sparse(terms: Mapping[int, float]) -> SparseVector:
     return SparseVector({term - 1: weight for term, weight in terms.items()}, TERM_DIMENSION)
 
 
-def columns(chunks: Sequence[NewChunk]) -> dict[str, list[Any]]:
+def columns(chunks: Sequence[NewChunk]) -> dict[str, Any]:
     """The chunks as parameters: one array a column, each chunk with a new id.
 
     An array of arrays would have to be rectangular, so the terms of all stand in one: those of a chunk from its
-    `first_terms` to its `last_terms`.
+    `first_terms` to its `last_terms`. As text, which takes asyncpg less time than so many numbers do.
     """
     ends = list(accumulate((len(chunk.terms.numbers) for chunk in chunks), initial=0))
-    terms: list[int] = []
-    for chunk in chunks:
-        terms += chunk.terms.numbers.tolist()
+    terms = np.concatenate([chunk.terms.numbers for chunk in chunks]).tolist() if chunks else []
     return {
         "chunk_ids": [ids.new(ids.Prefix.CHUNK) for _ in chunks],
         "ordinals": [chunk.ordinal for chunk in chunks],
@@ -60,7 +58,7 @@ def columns(chunks: Sequence[NewChunk]) -> dict[str, list[Any]]:
         "ends": [chunk.end for chunk in chunks],
         "texts": [chunk.text for chunk in chunks],
         "chunk_languages": [chunk.language for chunk in chunks],
-        "terms": terms,
+        "terms": f"{{{str(terms)[1:-1]}}}",
         "first_terms": [end + 1 for end in ends[:-1]],
         "last_terms": ends[1:],
         "weights": _weights(chunks, ends),
