@@ -26,6 +26,7 @@ from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, languages, llms
+from app.rag.analysts import Analysts
 from app.rag.errors import RagError
 from app.rag.provider_http import HttpClient, ProviderClient
 from app.services import bots, bursts, diagnostics, first_run, indexing, maintenance
@@ -157,6 +158,8 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
         await stack.enter_async_context(listener.running(database))
         if indexed_model != embeddings.fingerprint:
             log.error("embedding_model_mismatch", indexed=indexed_model, configured=embeddings.fingerprint)
+        analysts = Analysts(settings.analysis_processes)
+        stack.push_async_callback(analysts.aclose)
         yield Runtime(
             settings=settings,
             database=database,
@@ -173,6 +176,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             spool=Spool(settings.data_dir / "spool"),
             listener=listener,
             web=PageFetcher(),
+            analysts=analysts,
         )
 
 

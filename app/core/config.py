@@ -271,6 +271,13 @@ class Settings(BaseSettings):
         le=64,
         description="Documents that one process works on at a time; 0 leaves it to others (`ibid worker`).",
     )
+    analysis_processes: int = Field(
+        2,
+        ge=0,
+        le=64,
+        description="Processes that cut and analyse long texts, or many at a time, beside this one (100 MB each, started when"
+        " there is such work and ended two minutes after it); 0 leaves that to threads.",
+    )
     job_lease_seconds: float = Field(
         30,
         ge=1,

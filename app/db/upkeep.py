@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from app.core.principal import SYSTEM
 from app.db.engine import Database, translated_errors
-from app.db.repositories.documents import sparse
+from app.db.repositories.new_chunks import sparse
 
 log = structlog.get_logger(__name__)
 
@@ -117,6 +117,14 @@ async def add_missing_terms(
         )
         await session.execute(_ADD_LANGUAGES, {"ids": list({chunk.document_id for chunk in chunks})})
     return len(chunks)
+
+
+async def empty_pending_terms(database: Database) -> None:
+    """Bring what was inserted of late into the term index: until then every search reads it one by one."""
+    with translated_errors():
+        async with database.engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.execute(text("SELECT gin_clean_pending_list('ix_chunks_scoped_terms')"))
 
 
 async def ensure_exact_index(database: Database, *, embedding_model: str, dimension: int) -> None:

@@ -36,7 +36,7 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
 
 
 async def run_once(runtime: Runtime) -> None:
-    """One round: abandoned answers, expired logins, the vector index once it is worth having, the terms and their counts."""
+    """One round: abandoned answers, expired logins, the vector index once it is worth having, the terms, their index and their counts."""
     async with runtime.database.unit_of_work(SYSTEM) as session:
         interrupted = await interrupt_abandoned_answers(
             session, older_than=timedelta(seconds=runtime.settings.longest_turn_seconds)
@@ -51,6 +51,7 @@ async def run_once(runtime: Runtime) -> None:
         from_rows=runtime.settings.exact_search_max_values // runtime.indexed_dimension,
     )
     await add_missing_terms(runtime)
+    await upkeep.empty_pending_terms(runtime.database)
     await upkeep.count_terms(runtime.database)
 
 

@@ -9,6 +9,7 @@ from app.core.errors import EmbeddingModelMismatch
 from app.db.engine import Database
 from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
+from app.rag.analysts import Analysts
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
@@ -40,6 +41,7 @@ class Runtime:
     spool: Spool
     listener: Listener
     web: PageFetcher
+    analysts: Analysts
 
     def require_matching_index(self) -> None:
         """Raise EmbeddingModelMismatch where vectors of two models would be compared."""

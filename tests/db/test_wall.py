@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.access import Permission
 from app.core.errors import UserNotFound
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
-from app.core.retrieval import Query, QueryTerm, Scope, SearchFilter, Trust
+from app.core.retrieval import Query, QueryTerm, Scope, SearchFilter, Trust, WeighedTerms
 from app.db import queue, repositories
 from app.db.engine import AnyTransaction, Database
 from app.db.models import Base, Document, Stage
@@ -32,10 +32,11 @@ from app.db.repositories.base import Repository, TextRepository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository
-from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.idempotency import IdempotencyRepository
 from app.db.repositories.identity import IdentityRepository
 from app.db.repositories.index_health import IndexHealthRepository
+from app.db.repositories.new_chunks import NewChunk
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.places import PlaceRepository
 from app.db.repositories.texts import TextsRepository
@@ -68,7 +69,14 @@ DIRECT = {
 VECTOR = np.ones(4, dtype=np.float32)
 TERM = 4711
 CHUNK = NewChunk(
-    ordinal=7, page=1, start=0, end=6, text="canary", language="en", terms={TERM: 1.0}, embedding=VECTOR
+    ordinal=7,
+    page=1,
+    start=0,
+    end=6,
+    text="canary",
+    language="en",
+    terms=WeighedTerms.of({TERM: 1.0}),
+    embedding=VECTOR,
 )
 NEW_DOCUMENT = {"title": "t", "content_type": "text/plain", "size_bytes": 1}
 
