@@ -19,6 +19,7 @@ from typing import Final
 
 import structlog
 
+from app import rebuilder
 from app.core.counters import counters
 from app.core.errors import AppError, Category, Superseded
 from app.core.principal import SYSTEM
@@ -253,12 +254,13 @@ class Worker:
 async def running(runtime: Runtime, *, concurrency: int, drain_seconds: float) -> AsyncIterator[Worker]:
     """A worker in the background for as long as the block lasts, which then has so long to finish what it has begun."""
     worker = Worker(runtime, concurrency=concurrency)
-    task = asyncio.create_task(worker.run(), name="worker")
-    try:
-        yield worker
-    finally:
-        worker.stop()
-        await asyncio.wait([task], timeout=drain_seconds)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    async with rebuilder.running(runtime, concurrency=concurrency):
+        task = asyncio.create_task(worker.run(), name="worker")
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            await asyncio.wait([task], timeout=drain_seconds)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

@@ -288,6 +288,14 @@ class Settings(BaseSettings):
         " a document has failed.",
     )
 
+    index_keep_seconds: float = Field(
+        60,
+        ge=2,
+        le=3600,
+        description="How long the index that was served before is kept after a rebuild's switch, for questions that began"
+        " before it and processes that have not noticed it yet.",
+    )
+
     # --- Retrieval and chat -------------------------------------------------------------------------------
     top_k_default: int = Field(
         5, ge=1, le=50, description="Sources given to an answer when the request names none."

@@ -51,6 +51,16 @@ class EmbeddingConfig:
     timeout_seconds: float = 60.0
 
 
+def is_local(name: str) -> bool:
+    """Whether this names the local model, which has several names."""
+    return name in _LOCAL_NAMES
+
+
+def same_model(name: str, other: str) -> bool:
+    """Whether two names are of one model."""
+    return name == other or (is_local(name) and is_local(other))
+
+
 class Provider(Protocol):
     """What turns texts into vectors."""
 

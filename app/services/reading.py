@@ -54,9 +54,16 @@ def nothing_to_read() -> ParseFailed:
 
 @asynccontextmanager
 async def read(
-    runtime: Runtime, principal: Principal, document: Document, *, done: Callable[[float], None]
+    runtime: Runtime,
+    principal: Principal,
+    document: Document,
+    *,
+    from_pages: bool = False,
+    done: Callable[[float], None],
 ) -> AsyncIterator[Reading]:
     """The text of the newest version, for as long as the block lasts; `done` is told the share that is read.
+
+    With `from_pages` the text that was read before will do.
 
     Raises ParseFailed, FetchFailed, OriginalMissing, OriginalsUnavailable and NothingToReprocess.
     """
@@ -65,7 +72,9 @@ async def read(
         "filename": document.filename,
         "content_type": document.content_type,
     }
-    if document.pending is None and document.url is not None:
+    if from_pages and document.pending is None and document.page_count:
+        yield await stored(runtime, principal, document)
+    elif document.pending is None and document.url is not None:
         yield await _fetched(runtime, principal, document.url, done)
     elif file["storage_key"] is not None:
         try:
@@ -77,7 +86,7 @@ async def read(
             raise ParseFailed(FailureCode.FILE_MISSING) from error
         yield _reading(parsed)
     else:
-        yield await _stored(runtime, principal, document)
+        yield await stored(runtime, principal, document)
 
 
 def _reading(parsed: ParsedDocument, fetched: Fetched | None = None) -> Reading:
@@ -115,8 +124,8 @@ def _page(page: ParsedPage) -> NewPage:
     )
 
 
-async def _stored(runtime: Runtime, principal: Principal, document: Document) -> Reading:
-    """The pages as they were read before."""
+async def stored(runtime: Runtime, principal: Principal, document: Document) -> Reading:
+    """The pages as they were read before. Raises NothingToReprocess."""
     pages: list[NewPage] = []
     headings: dict[int, list[int]] = {}
     while True:

@@ -59,8 +59,8 @@ METHODS |= {
     f"queue.{name}"
     for name, member in vars(queue).items()
     if inspect.iscoroutinefunction(member) and not name.startswith("_")
-} - {"queue.claim", "queue.backlog", "queue.announce"}
-"""Of the queue all but what the system principal does, and a notification, which touches no row."""
+} - {"queue.claim", "queue.backlog", "queue.announce", "queue.wake"}
+"""Of the queue all but what the system principal does, and notifications, which touch no row."""
 
 DIRECT = {
     name for name in METHODS if name.split(".")[0] in {c.__name__ for c in TextRepository.__subclasses__()}
