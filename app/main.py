@@ -17,6 +17,7 @@ from app.api.one_time_pages import add_one_time_pages
 from app.api.routes import ROUTERS
 from app.api.schemas.base import ErrorResponse
 from app.core import crypto, memory
+from app.core.addresses import AddressPolicy
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
 from app.core.errors import AppError, StartupError
 from app.core.index_build import IndexBuild
@@ -30,7 +31,7 @@ from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, languages, llms
 from app.rag.errors import InvalidEmbeddingSettings, RagError
 from app.rag.provider_http import HttpClient, ProviderClient
-from app.services import bots, bursts, diagnostics, first_run, indexing, maintenance
+from app.services import bots, bursts, diagnostics, first_run, indexing, lasting, maintenance
 from app.services.live_index import LiveIndex, ModelMaker
 from app.services.runtime import Runtime
 from app.services.web_pages import PageFetcher
@@ -163,7 +164,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             originals=open_storage(settings),
             spool=Spool(settings.data_dir / "spool"),
             listener=listener,
-            web=PageFetcher(),
+            web=PageFetcher(AddressPolicy(settings.reachable_networks)),
         )
 
 
@@ -217,6 +218,8 @@ def _live_index(
 
 def open_storage(settings: Settings) -> originals.Originals:
     """Where original files are kept. Raises StartupError."""
+    if problem := lasting.storage_problem(settings):
+        log.error("original_files_will_be_lost", reason=problem.reason, next_step=problem.next_step)
     try:
         return originals.open_originals(settings.storage_url, folder=settings.data_dir / "originals")
     except (originals.InvalidStorageUrl, OSError) as error:

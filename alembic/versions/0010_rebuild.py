@@ -30,6 +30,9 @@ _UP = (
     """,
     "ALTER TABLE documents ADD COLUMN built_for bigint NOT NULL DEFAULT 0",
     "CREATE INDEX ix_documents_built_for ON documents (built_for, id)",
+    # Two files that become the same are one document, which remembers both.
+    "ALTER TABLE documents ADD COLUMN other_origins text[] NOT NULL DEFAULT '{}'",
+    "CREATE INDEX ix_documents_other_origins ON documents USING gin (other_origins) WHERE other_origins <> '{}'",
     "ALTER TABLE jobs ADD COLUMN from_pages boolean NOT NULL DEFAULT false",
     "ALTER TABLE chunks DROP CONSTRAINT uq_chunks_document_id_ordinal",
     "CREATE UNIQUE INDEX uq_chunks_place ON chunks (document_id, ordinal, hashtext(embedding_model))",
@@ -113,8 +116,9 @@ _DOWN = (
     "DROP INDEX uq_chunks_place",
     "ALTER TABLE chunks ADD CONSTRAINT uq_chunks_document_id_ordinal UNIQUE (document_id, ordinal)",
     "ALTER TABLE jobs DROP COLUMN from_pages",
+    "DROP INDEX ix_documents_other_origins",
     "DROP INDEX ix_documents_built_for",
-    "ALTER TABLE documents DROP COLUMN built_for",
+    "ALTER TABLE documents DROP COLUMN other_origins, DROP COLUMN built_for",
     "ALTER TABLE index_state DROP COLUMN chunk_overlap_tokens, DROP COLUMN chunk_size_tokens,"
     " DROP COLUMN requested_dimension, DROP COLUMN number, DROP COLUMN build",
 )

@@ -138,6 +138,15 @@ SELECT count(*) FILTER (WHERE available_at <= now()) AS ready,
 """)
 
 
+_SIGN_OF_LIFE: Final = text("""
+WITH forgotten AS (DELETE FROM workers WHERE seen_at < now() - interval '1 day' AND name <> :name)
+INSERT INTO workers (name, concurrency) VALUES (:name, :concurrency)
+ON CONFLICT (name) DO UPDATE SET concurrency = EXCLUDED.concurrency, seen_at = now()
+""")
+_SIGN_OFF: Final = text("DELETE FROM workers WHERE name = :name")
+_ALIVE: Final = text("SELECT count(*) FROM workers WHERE seen_at > now() - CAST(:within AS interval)")
+
+
 async def enqueue(
     session: AsyncSession,
     *,
@@ -236,6 +245,21 @@ async def backlog(session: AsyncSession) -> Backlog:
     """The whole queue in numbers. For the system principal."""
     row = (await session.execute(_BACKLOG)).one()
     return Backlog(row.ready, row.running, row.postponed, float(row.oldest))
+
+
+async def show_sign_of_life(session: AsyncSession, worker: str, *, concurrency: int) -> None:
+    """This worker is there; what was not heard of for a day is forgotten. For the system principal."""
+    await session.execute(_SIGN_OF_LIFE, {"name": worker, "concurrency": concurrency})
+
+
+async def sign_off(session: AsyncSession, worker: str) -> None:
+    """This worker has ended in order. For the system principal."""
+    await session.execute(_SIGN_OFF, {"name": worker})
+
+
+async def workers_alive(session: AsyncSession, *, within: timedelta) -> int:
+    """How many workers have shown a sign of life lately. For the system principal."""
+    return int(await session.scalar(_ALIVE, {"within": within}) or 0)
 
 
 async def _still_mine(session: AsyncSession, statement: Any, parameters: dict[str, Any]) -> bool:

@@ -53,11 +53,19 @@ class Failure:
 principal_of = worker_of
 
 
+class BecameTheSame(Exception):
+    """The new version of a document has the content of another one of its collection."""
+
+    def __init__(self, document_id: str) -> None:
+        self.document_id = document_id
+        super().__init__(document_id)
+
+
 async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
     """Process the claimed document; returns how many chunks it has now.
 
     Raises Superseded when the document was deleted, changed or taken by another worker meanwhile, ParseFailed for a file
-    that can't be read, FetchFailed for a page that can't be had, and AppError for what is away.
+    that can't be read, FetchFailed for a page that can't be had, BecameTheSame, and AppError for what is away.
     """
     runtime.require_matching_index()
     principal = principal_of(claim.organization_id)
@@ -117,7 +125,12 @@ async def _complete(
         await versions.clear(document.id, pages=not read.kept)
         if not read.kept:
             await versions.add_pages(document.id, read.pages)
-        await versions.settle(document.id, _values(runtime, document, read, cut))
+        values = _values(runtime, document, read, cut)
+        if (sha256 := values.get("sha256", document.sha256)) != document.sha256:
+            same = await versions.find_same(collection_id=document.collection_id, sha256=sha256)
+            if same is not None:
+                raise BecameTheSame(same.id)
+        await versions.settle(document.id, values)
         await chunks.store(
             cut,
             vectors,
@@ -162,8 +175,15 @@ def _values(runtime: Runtime, document: Document, read: Reading, cut: chunks.Cut
     return values
 
 
-def failure_of(error: ParseFailed | FetchFailed | AppError) -> Failure:
+def failure_of(error: ParseFailed | FetchFailed | BecameTheSame | AppError) -> Failure:
     """The error as the document shows it."""
+    if isinstance(error, BecameTheSame):
+        return Failure(
+            "same_content_elsewhere",
+            f"The new version has the same content as another document of the collection, {error.document_id}. What was"
+            " served before still is: delete this document if that one takes its place.",
+            retryable=False,
+        )
     if not isinstance(error, AppError):
         return Failure(error.code.value, error.message, error.retryable, of_the_file=True)
     return Failure(error.code, error.message, error.category in _PASSING, error.retry_after_seconds)

@@ -5,21 +5,23 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from app.core import ids
+from app.core.config import Settings
 from app.core.errors import NothingToReprocess, OriginalMissing
 from app.core.principal import Principal
 from app.db.models import Document
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.versions import NewPage, VersionRepository
 from app.rag.parsing import fence
-from app.rag.parsing.model import FailureCode, ParsedDocument, ParsedPage, ParseFailed
+from app.rag.parsing.model import FailureCode, ParsedDocument, ParsedPage, ParseFailed, ParseLimits
 from app.services.runtime import Runtime
 
+_OUTPUT_BYTES_A_CHARACTER: Final = 5
 _TITLE_CHARACTERS: Final = 500
 _PAGES_AT_ONCE: Final = 500
 _STORING_GRACE: Final = timedelta(minutes=30)
@@ -46,6 +48,22 @@ class Reading:
     extraction: dict[str, Any] = field(default_factory=dict)
     kept: bool = False
     fetched: Fetched | None = None
+
+
+def limits_of(settings: Settings) -> ParseLimits:
+    """What reading one file may take."""
+    limits = ParseLimits(
+        memory_bytes=settings.parse_memory_bytes,
+        cpu_seconds=settings.parse_cpu_seconds,
+        seconds=settings.parse_seconds,
+        pages=settings.parse_max_pages,
+        characters=settings.parse_max_characters,
+        ocr_seconds=settings.ocr_seconds,
+        ocr_languages=settings.ocr_languages,
+    )
+    least_output = _OUTPUT_BYTES_A_CHARACTER * settings.parse_max_characters
+    limits = replace(limits, output_bytes=max(limits.output_bytes, least_output))
+    return limits if settings.ocr_seconds else replace(limits, tesseract=None)
 
 
 def nothing_to_read() -> ParseFailed:
@@ -80,7 +98,11 @@ async def read(
         try:
             async with runtime.originals.local_copy(file["storage_key"]) as path:
                 parsed = await fence.parse_file(
-                    path, filename=file["filename"] or "", content_type=file["content_type"], on_progress=done
+                    path,
+                    filename=file["filename"] or "",
+                    content_type=file["content_type"],
+                    limits=limits_of(runtime.settings),
+                    on_progress=done,
                 )
         except OriginalMissing as error:
             raise ParseFailed(FailureCode.FILE_MISSING) from error
@@ -153,7 +175,12 @@ async def _fetched(
     try:
         page = await runtime.web.fetch(url, into=file.path)
         done(0.5)
-        parsed = await fence.parse_file(file.path, filename=page.filename, content_type=page.content_type)
+        parsed = await fence.parse_file(
+            file.path,
+            filename=page.filename,
+            content_type=page.content_type,
+            limits=limits_of(runtime.settings),
+        )
         sha256 = await asyncio.to_thread(_sha256_of, file.path)
         async with runtime.database.unit_of_work(principal) as session:
             await OutboxRepository(session, principal).add(storage_key, grace=_STORING_GRACE)

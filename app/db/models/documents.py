@@ -143,6 +143,8 @@ class Document(Base):
     url: Mapped[str | None]
     origin: Mapped[str | None]
     """Where it comes from, for good: the address, or the path on the machine that sent it."""
+    other_origins: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))
+    """Further ones whose files have become the same: what one of them holds next is a document of its own."""
     stage: Mapped[str | None]
     progress: Mapped[float] = mapped_column(REAL, server_default=sql("0"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
@@ -168,6 +170,12 @@ class Document(Base):
         UniqueConstraint("collection_id", "sha256"),
         Index("ix_documents_newest", "organization_id", sql("created_at DESC"), sql("id DESC")),
         Index("ix_documents_built_for", "built_for", "id"),
+        Index(
+            "ix_documents_other_origins",
+            "other_origins",
+            postgresql_using="gin",
+            postgresql_where=sql("other_origins <> '{}'"),
+        ),
         Index(
             "uq_documents_origin",
             "collection_id",
