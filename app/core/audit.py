@@ -48,6 +48,8 @@ class Action(StrEnum):
     DOCUMENT_DELETED = "document.deleted"
     PROCESSING_STOPPED = "processing.stopped"
     INDEX_REPAIRED = "index.repaired"
+    INDEX_REBUILD_STARTED = "index.rebuild_started"
+    INDEX_REBUILD_CANCELLED = "index.rebuild_cancelled"
     SECRETS_ROTATED = "secrets.rotated"
     AUDIT_EXPORTED = "audit.exported"
     AUDIT_PURGED = "audit.purged"

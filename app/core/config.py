@@ -295,6 +295,51 @@ class Settings(BaseSettings):
         " a document has failed.",
     )
 
+    index_keep_seconds: float = Field(
+        60,
+        ge=2,
+        le=3600,
+        description="How long the index that was served before is kept after a rebuild's switch, for questions that began"
+        " before it and processes that have not noticed it yet.",
+    )
+
+    parse_memory_bytes: int = Field(
+        1_610_612_736,
+        ge=268_435_456,
+        le=68_719_476_736,
+        description="Memory (address space) that reading one file may take.",
+    )
+    parse_cpu_seconds: float = Field(
+        18, ge=1, le=86_400, description="Processor time that reading one file may take; 2 s more a megabyte."
+    )
+    parse_seconds: float = Field(
+        24, ge=1, le=86_400, description="How long reading one file may take; 2 s more a megabyte."
+    )
+    parse_max_pages: int = Field(
+        20_000, ge=1, le=1_000_000, description="Most pages (slides, sheets, parts) of one file."
+    )
+    parse_max_characters: int = Field(
+        100_000_000, ge=1000, le=1_000_000_000, description="Most characters of text of one file."
+    )
+    ocr_seconds: float = Field(
+        900,
+        ge=0,
+        le=86_400,
+        description="How long OCR of one file may take in all; 0 leaves pictures unread.",
+    )
+    ocr_languages: str = Field(
+        "",
+        pattern=r"^[A-Za-z_]{2,30}(\+[A-Za-z_]{2,30}){0,9}$|^$",
+        description="Languages of scanned texts as Tesseract names them, for example eng+msa+chi_sim; empty takes those that are"
+        " installed, four at most.",
+    )
+    fetch_networks: str = Field(
+        "",
+        max_length=10_000,
+        description="Networks that are not public and that pages may be fetched from all the same (`url` of POST /ingest), separated"
+        " by commas, for example 10.20.0.0/16 for an intranet; empty allows none. Whoever may ingest can then read what is there.",
+    )
+
     # --- Retrieval and chat -------------------------------------------------------------------------------
     top_k_default: int = Field(
         5, ge=1, le=50, description="Sources given to an answer when the request names none."
@@ -325,7 +370,7 @@ class Settings(BaseSettings):
     def _without_trailing_slash(cls, value: str) -> str:
         return value.rstrip("/")
 
-    @field_validator("trusted_proxies")
+    @field_validator("trusted_proxies", "fetch_networks")
     @classmethod
     def _of_networks(cls, value: str) -> str:
         _networks(value)
@@ -373,6 +418,11 @@ class Settings(BaseSettings):
     def trusted_networks(self) -> tuple[Network, ...]:
         """The networks of `trusted_proxies`."""
         return _networks(self.trusted_proxies)
+
+    @cached_property
+    def reachable_networks(self) -> tuple[Network, ...]:
+        """The networks of `fetch_networks`."""
+        return _networks(self.fetch_networks)
 
     @property
     def has_provider(self) -> bool:

@@ -230,7 +230,27 @@ class IdempotencyKeyInvalid(Invalid):
 
 
 class EmbeddingModelMismatch(Unavailable):
-    """The index was built by another embedding model than the one configured."""
+    """The index was built by an embedding model that this process can't use."""
+
+
+class IndexMoved(Unavailable):
+    """The index was switched to another build just now; try again."""
+
+
+class RebuildUnderWay(Conflict):
+    """Another rebuild of the index is under way; wait for its end, or cancel it (DELETE /admin/index/rebuild)."""
+
+
+class NoRebuild(NotFound):
+    """There is no rebuild of the index."""
+
+
+class RebuildNotRunning(Conflict):
+    """The rebuild can't be cancelled any more: the new index is served already."""
+
+
+class InvalidRebuild(Invalid):
+    """The index can't be built like this."""
 
 
 class ProviderError(AppError):

@@ -27,6 +27,7 @@ class Prefix(StrEnum):
     CHUNK = "chk"
     SESSION = "sess"
     MESSAGE = "msg"
+    REBUILD = "rbd"
 
 
 def new(prefix: Prefix) -> str:

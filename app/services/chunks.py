@@ -30,10 +30,10 @@ Vectors = NDArray[np.float16]
 
 def plan_of(runtime: Runtime, own: ChunkingSettings) -> ChunkingPlan:
     """The collection's own settings where it has any, and never more than the embedding model reads."""
-    size = min(own.size_tokens or runtime.settings.chunk_size_tokens, runtime.embeddings.max_tokens)
+    size = min(own.size_tokens or runtime.chunk_size_tokens, runtime.embeddings.max_tokens)
     overlap = own.overlap_tokens
     if overlap is None:
-        overlap = runtime.settings.chunk_overlap_tokens
+        overlap = runtime.chunk_overlap_tokens
     return ChunkingPlan(size, min(overlap, size // 2), own.splitter)
 
 

@@ -46,7 +46,7 @@ async def run_once(runtime: Runtime) -> None:
         log.info("answers_interrupted", count=interrupted)
     await upkeep.ensure_vector_index(
         runtime.database,
-        embedding_model=runtime.indexed_model,
+        embedding_model=runtime.index_build,
         dimension=runtime.indexed_dimension,
         from_rows=runtime.settings.exact_search_max_values // runtime.indexed_dimension,
     )

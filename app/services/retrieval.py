@@ -29,10 +29,9 @@ async def search(
     Raises CollectionNotFound for a collection that the caller can't see, EmbeddingUnavailable when the question can't
     be embedded, EmbeddingModelMismatch when the index is of another model.
     """
-    runtime.require_matching_index()
     question = clean(question)
     # Outside the transaction: no connection is held while a provider is asked.
-    vector = await embeddings.query(runtime.embeddings, question)
+    runtime, vector = await embeddings.question(runtime, question)
     async with runtime.database.direct(principal, planned_for_all=True) as session:
         scope = await access.search_scope(session, principal, where.collection_ids)
         if scope == ():
@@ -50,7 +49,7 @@ async def search(
                 Query(embedding, asked.terms, trusted),
                 limit=limit,
                 where=where,
-                embedding_model=runtime.embeddings.fingerprint,
+                embedding_model=runtime.index_build,
                 exact_up_to=runtime.settings.exact_search_max_values // runtime.embeddings.dimension,
                 sizes=runtime.scope_sizes,
                 explained=explained,

@@ -7,15 +7,19 @@ from enum import StrEnum
 from itertools import count
 from typing import Any
 
+from sqlalchemy import text
+
 from app.core import clock, ids, security
 from app.core.access import Permission
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role, Scope
 from app.db import queue
+from app.db.models import RebuildState
 from app.db.repositories.api_keys import ApiKeyRepository
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.one_time import OneTimeRepository
 from app.db.repositories.places import PlaceRepository
+from app.db.repositories.rebuilds import RebuildRepository
 from app.db.repositories.turns import NewTurn, TurnRepository
 from app.db.repositories.versions import VersionRepository
 from tests.fixtures.accounts import PASSWORD, Person, new_organization, new_person
@@ -177,6 +181,26 @@ async def uploaded(cast: Cast) -> dict[str, str]:
     return made
 
 
+async def rebuild(cast: Cast) -> dict[str, str]:
+    """One of the organization's that nobody goes on with by itself."""
+    async with cast.service.runtime.database.unit_of_work(SYSTEM) as session:
+        await session.execute(
+            text("DELETE FROM index_rebuilds WHERE organization_id = :id"), {"id": cast.organization_id}
+        )
+        repository = RebuildRepository(session)
+        made = await repository.add(
+            {
+                "id": ids.new(ids.Prefix.REBUILD),
+                "organization_id": cast.organization_id,
+                "embedding_model": "model@1/1/f32/1/none",
+                "dimension": 1,
+            }
+        )
+        assert made is not None
+        await repository.change(made.id, [RebuildState.RUNNING], {"state": RebuildState.FAILED})
+    return {}
+
+
 async def queued(cast: Cast) -> dict[str, str]:
     """A document that waits to be processed, later than any test takes."""
     made = await document(cast)
@@ -281,6 +305,9 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/documents/{document_id}/cancel", CHANGERS & HOME, CHANGERS, make=queued),
     Row("GET", "/admin/index/health", MANAGERS),
     Row("POST", "/admin/index/repair", MANAGERS, status=202),
+    Row("POST", "/admin/index/rebuild", MANAGERS, status=202, body=fixed(scope="organization")),
+    Row("GET", "/admin/index/rebuild", MANAGERS & HOME, MANAGERS, make=rebuild),
+    Row("DELETE", "/admin/index/rebuild", MANAGERS & HOME, MANAGERS, make=rebuild),
     Row("GET", "/collections", READERS),
     Row("POST", "/collections", MANAGERS, status=201, body=fixed(name="N")),
     Row("GET", "/collections/{collection_id}", READERS & HOME, READERS, make=collection),

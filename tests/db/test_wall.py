@@ -49,6 +49,7 @@ for module in pkgutil.iter_modules(repositories.__path__):
 
 # These work in transactions of the system principal; their tables are out of the application's reach altogether.
 OF_CREDENTIALS = {"ApiKeyRepository", "OneTimeRepository", "UserRepository"}
+OF_WORKERS = {"queue.show_sign_of_life", "queue.sign_off", "queue.workers_alive"}
 METHODS = {
     f"{kind.__name__}.{name}"
     for kind in (*Repository.__subclasses__(), *TextRepository.__subclasses__())
@@ -56,12 +57,16 @@ METHODS = {
     for name, member in vars(kind).items()
     if inspect.isfunction(member) and not name.startswith("_")
 }
-METHODS |= {
-    f"queue.{name}"
-    for name, member in vars(queue).items()
-    if inspect.iscoroutinefunction(member) and not name.startswith("_")
-} - {"queue.claim", "queue.backlog", "queue.announce"}
-"""Of the queue all but what the system principal does, and a notification, which touches no row."""
+METHODS |= (
+    {
+        f"queue.{name}"
+        for name, member in vars(queue).items()
+        if inspect.iscoroutinefunction(member) and not name.startswith("_")
+    }
+    - {"queue.claim", "queue.backlog", "queue.announce", "queue.wake"}
+    - OF_WORKERS
+)
+"""Of the queue all but what the system principal does, and notifications, which touch no row."""
 
 DIRECT = {
     name for name in METHODS if name.split(".")[0] in {c.__name__ for c in TextRepository.__subclasses__()}
@@ -162,6 +167,11 @@ async def adopt(session: AsyncSession, v: Victim) -> object:
     document = Document(id=v.document_id, collection_id=v.collection_id)
     adopted = await VersionRepository(session, v.principal).adopt(document, "file:/other")
     return None if adopted is document else adopted
+
+
+def part(session: AsyncSession, v: Victim) -> Awaitable[object]:
+    document = Document(id=v.document_id, origin="file:/one", other_origins=["file:/two"])
+    return VersionRepository(session, v.principal).part(document, "file:/one")
 
 
 async def problems_of(session: AsyncSession, v: Victim) -> object:
@@ -280,6 +290,7 @@ CASES: dict[str, list[Case]] = {
         )
     ],
     "VersionRepository.adopt": [adopt],
+    "VersionRepository.part": [part],
     "VersionRepository.start_again": [
         lambda s, v: VersionRepository(s, v.principal).start_again(v.document_id, {"pending": {"a": 1}})
     ],

@@ -17,7 +17,8 @@ from app.db.models.documents import (
     TermStatistic,
 )
 from app.db.models.identity import ApiKey, Organization, User
-from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn
+from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn, WorkerSign
+from app.db.models.rebuilds import IndexRebuild, RebuildClaim, RebuildState
 
 __all__ = [
     "ApiKey",
@@ -31,6 +32,7 @@ __all__ = [
     "FileDeletion",
     "Guesses",
     "IdempotencyKey",
+    "IndexRebuild",
     "IndexState",
     "Invitation",
     "Job",
@@ -41,6 +43,8 @@ __all__ = [
     "Organization",
     "Page",
     "PasswordReset",
+    "RebuildClaim",
+    "RebuildState",
     "RecoveryCode",
     "RefreshToken",
     "Session",
@@ -48,4 +52,5 @@ __all__ = [
     "TermCount",
     "TermStatistic",
     "User",
+    "WorkerSign",
 ]

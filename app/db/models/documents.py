@@ -143,6 +143,8 @@ class Document(Base):
     url: Mapped[str | None]
     origin: Mapped[str | None]
     """Where it comes from, for good: the address, or the path on the machine that sent it."""
+    other_origins: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))
+    """Further ones whose files have become the same: what one of them holds next is a document of its own."""
     stage: Mapped[str | None]
     progress: Mapped[float] = mapped_column(REAL, server_default=sql("0"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
@@ -154,6 +156,8 @@ class Document(Base):
     pending: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     extraction: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'"))
     """What its reader said of the file: kind of pages, language, metadata, warnings."""
+    built_for: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
+    """The rebuild of the index that has this version already; negative of the one that is at work on it."""
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -165,6 +169,13 @@ class Document(Base):
         ),
         UniqueConstraint("collection_id", "sha256"),
         Index("ix_documents_newest", "organization_id", sql("created_at DESC"), sql("id DESC")),
+        Index("ix_documents_built_for", "built_for", "id"),
+        Index(
+            "ix_documents_other_origins",
+            "other_origins",
+            postgresql_using="gin",
+            postgresql_where=sql("other_origins <> '{}'"),
+        ),
         Index(
             "uq_documents_origin",
             "collection_id",
@@ -213,10 +224,11 @@ class Chunk(Base):
     weights: Mapped[Any | None] = mapped_column(SPARSEVEC)
     embedding: Mapped[Any] = mapped_column(HALFVEC)
     embedding_model: Mapped[str]
+    """The build of the index that it belongs to, by name (see `app.core.index_build`)."""
 
     __table_args__ = (
         Index("ix_chunks_scope", "organization_id", "collection_id"),
-        UniqueConstraint("document_id", "ordinal"),
+        Index("uq_chunks_place", "document_id", "ordinal", sql("hashtext(embedding_model)"), unique=True),
         Index(
             "ix_chunks_scoped_terms",
             sql("((terms || hashtext(organization_id)) || hashtext(collection_id))"),
@@ -229,13 +241,19 @@ class Chunk(Base):
 
 
 class IndexState(Base):
-    """One row: the embedding model whose vectors the index holds."""
+    """One row: the build of the index that is served; `build` is its name where that is not its model's."""
 
     __tablename__ = "index_state"
 
     id: Mapped[int] = mapped_column(primary_key=True, server_default=sql("1"))
     embedding_model: Mapped[str]
     dimension: Mapped[int]
+    build: Mapped[str | None]
+    number: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
+    """Of the rebuild that made it."""
+    requested_dimension: Mapped[int | None]
+    chunk_size_tokens: Mapped[int | None]
+    chunk_overlap_tokens: Mapped[int | None]
     created_at: Mapped[CreatedAt]
 
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)

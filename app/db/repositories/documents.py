@@ -11,7 +11,7 @@ from sqlalchemy.orm import defer
 
 from app.core.errors import SameTextElsewhere
 from app.db import queue
-from app.db.models import Chunk, Document, DocumentStatus, Page
+from app.db.models import Chunk, Document, DocumentStatus, IndexState, Page
 from app.db.repositories.base import Repository, one_of
 from app.db.repositories.new_chunks import NewChunk, columns
 
@@ -33,6 +33,7 @@ _WITHOUT_FILE: Final[Mapping[str, Any]] = dict.fromkeys(
     ("filename", "url", "stage", "error", "storage_key", "storage_sha256", "pending")
 ) | {"extraction": {}, "attempts": 0}
 
+_SERVED: Final = select(func.coalesce(IndexState.build, IndexState.embedding_model)).scalar_subquery()
 _CARRIED_BY_CHUNKS: Final = frozenset({"collection_id", "tags", "metadata_"})
 
 
@@ -112,6 +113,7 @@ class DocumentRepository(Repository):
                 "generation": Document.generation + 1,
                 "revision": Document.revision + 1,
                 "page_count": len(pages),
+                "built_for": 0,
                 **_WITHOUT_FILE,
                 **values,
             },
@@ -183,12 +185,13 @@ class DocumentRepository(Repository):
         )
 
     async def chunks(self, document_id: str, *, limit: int, offset: int) -> Sequence[Chunk]:
-        """A page of a document's chunks in the order of the text, without vectors."""
+        """A page of a document's chunks in the order of the text, without vectors: those of the build that is served."""
         return (
             await self.session.scalars(
                 select(Chunk)
                 .options(defer(Chunk.embedding), defer(Chunk.terms), defer(Chunk.weights))
                 .where(Chunk.organization_id == self.organization_id, Chunk.document_id == document_id)
+                .where(Chunk.embedding_model == func.coalesce(_SERVED, Chunk.embedding_model))
                 .order_by(Chunk.ordinal)
                 .limit(limit)
                 .offset(offset)
