@@ -9,6 +9,7 @@ from app.core.config import OPENAI_BASE_URL, Settings
 from app.core.crypto import Keyring
 from app.core.errors import BotWithoutKey
 from app.rag import llms
+from app.rag.anthropic_chat import ANTHROPIC_BASE_URL
 from app.rag.llms import ChatModel, ChatModelConfig
 from app.rag.provider_http import ProviderClient
 
@@ -25,6 +26,10 @@ class _Endpoint:
     base_url: str | None
     anywhere: bool
     api_key_encrypted: str | None
+
+
+def _endpoint(model: ModelSettings) -> _Endpoint:
+    return _Endpoint(model.provider, model.model, model.base_url, model.anywhere, model.api_key_encrypted)
 
 
 class BotModels:
@@ -45,9 +50,11 @@ class BotModels:
 
     def of(self, model: ModelSettings) -> ChatModel:
         """The model of these settings. Raises BotWithoutKey, and SecretUnreadable for a key of a lost SECRET_KEY."""
-        return self._made(
-            _Endpoint(model.provider, model.model, model.base_url, model.anywhere, model.api_key_encrypted)
-        )
+        return self._made(_endpoint(model))
+
+    def fresh(self, model: ModelSettings) -> ChatModel:
+        """The same, made for once. Raises the same."""
+        return self._make(_endpoint(model))
 
     def client(self, *, anywhere: bool) -> ProviderClient:
         """What reaches an address that somebody has entered."""
@@ -68,8 +75,11 @@ class BotModels:
         if endpoint.provider is Provider.OPENAI:
             base_url, key = self._of_openai(own_key)
             anywhere = True  # not an address that somebody has entered
+        elif endpoint.provider is Provider.ANTHROPIC and base_url is None:
+            base_url = ANTHROPIC_BASE_URL
         assert base_url is not None, "the settings of a bot are checked when they are stored"
-        return llms.build(self._config(endpoint.model, base_url, key), self.client(anywhere=anywhere))
+        config = self._config(endpoint.provider, endpoint.model, base_url, key)
+        return llms.build(config, self.client(anywhere=anywhere))
 
     def _of_openai(self, own_key: str) -> tuple[str, str]:
         """The environment's key goes to the environment's address alone, and a bot's own to OpenAI's."""
@@ -79,7 +89,7 @@ class BotModels:
             raise BotWithoutKey
         return self._settings.openai_base_url, self._settings.openai_api_key.get_secret_value()
 
-    def _config(self, model: str, base_url: str, api_key: str) -> ChatModelConfig:
+    def _config(self, provider: Provider, model: str, base_url: str, api_key: str) -> ChatModelConfig:
         settings = self._settings
         return ChatModelConfig(
             model=model,
@@ -91,4 +101,5 @@ class BotModels:
             total_timeout=settings.provider_timeout_seconds,
             max_retries=settings.provider_max_retries,
             max_retry_wait=settings.provider_max_retry_wait_seconds,
+            provider=provider,
         )

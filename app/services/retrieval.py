@@ -74,6 +74,6 @@ async def search(
     ]
 
 
-def is_relevant(hits: Iterable[Hit]) -> bool:
-    """Whether any passage has enough to do with the question to answer from it at all."""
-    return any(hit.relevance >= hit.needed for hit in hits)
+def is_relevant(hits: Iterable[Hit], *, minimum: float | None = None) -> bool:
+    """Whether any passage has enough to do with the question to answer from it at all; `minimum` is the bot's own."""
+    return any(hit.relevance >= (hit.needed if minimum is None else minimum) for hit in hits)

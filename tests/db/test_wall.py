@@ -262,9 +262,7 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: BotVersionRepository(s, v.principal).newest(v.bot_id, limit=9, offset=0)
     ],
     "BotVersionRepository.in_use": [lambda s, v: BotVersionRepository(s, v.principal).in_use([v.bot_id])],
-    "BotListRepository.collections": [
-        lambda s, v: BotListRepository(s, v.principal).collections([v.bot_id])
-    ],
+    "BotListRepository.collections": [lambda s, v: BotListRepository(s, v.principal).collections([v.bot_id])],
     "BotListRepository.set_collections": [
         lambda s, v: BotListRepository(s, v.principal).set_collections(v.bot_id, [])
     ],

@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, delete, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core import ids
 from app.core.access import Visibility
@@ -264,6 +265,28 @@ class BotListRepository(Repository):
                 BotUser.bot_id == bot_id,
                 ~one_of(BotUser.user_id, keep),
             )
+        )
+
+
+class BotSecretsRepository:
+    """The encrypted keys of all bots, for the system principal."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+
+    async def all(self) -> Sequence[tuple[str, dict[str, Any]]]:
+        """The id of each version that has any, and its keys."""
+        rows = await self.session.execute(
+            select(BotVersion.id, BotVersion.secrets).where(BotVersion.secrets != {}).order_by(BotVersion.id)
+        )
+        return [(version_id, secrets) for version_id, secrets in rows]
+
+    async def replace(self, version_id: str, *, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """Swap the keys of a version, unless somebody has done so meanwhile."""
+        await self.session.execute(
+            update(BotVersion)
+            .where(BotVersion.id == version_id, BotVersion.secrets == dict(old))
+            .values(secrets=dict(new))
         )
 
 
