@@ -33,6 +33,7 @@ from app.rag.analysts import Analysts
 from app.rag.errors import InvalidEmbeddingSettings, RagError
 from app.rag.provider_http import HttpClient, ProviderClient
 from app.services import bots, bursts, diagnostics, first_run, indexing, lasting, maintenance
+from app.services.bot_models import BotModels
 from app.services.live_index import LiveIndex, ModelMaker
 from app.services.runtime import Runtime
 from app.services.web_pages import PageFetcher
@@ -145,6 +146,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
         counters = bursts.Counters(settings.redis_url.get_secret_value() if settings.redis_url else None)
         stack.push_async_callback(counters.aclose)
         client = await stack.enter_async_context(http_client(settings))
+        checked = await stack.enter_async_context(http_client(settings, policy=provider_policy(settings)))
         live = await open_index(settings, database, client)
         if indexing.fixed_language(settings) is None:
             await asyncio.to_thread(languages.warm_up)
@@ -161,6 +163,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             live=live,
             default_bot=bots.of_environment(settings),
             chat_model=None if settings.answers_extractively else chat_model(settings, client),
+            bot_models=BotModels(settings, keyring, free=client, checked=checked),
             scope_sizes=ScopeSizes(),
             keyring=keyring,
             counters=counters,
@@ -230,11 +233,18 @@ def open_storage(settings: Settings) -> originals.Originals:
         raise StartupError(f"STORAGE_URL can't be used: {error}") from error
 
 
-def http_client(settings: Settings) -> HttpClient:
+def http_client(settings: Settings, *, policy: AddressPolicy | None = None) -> HttpClient:
+    """Connects to where the policy lets it; without one, anywhere."""
     return HttpClient(
         connect_timeout_seconds=settings.provider_connect_timeout_seconds,
         read_timeout_seconds=settings.provider_first_token_timeout_seconds,
+        policy=policy,
     )
+
+
+def provider_policy(settings: Settings) -> AddressPolicy:
+    """Where an admin may send the service for its models."""
+    return AddressPolicy(settings.allowed_provider_networks)
 
 
 def configured_model(settings: Settings) -> str:

@@ -14,6 +14,7 @@ class Category(StrEnum):
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
+    OUTDATED = "outdated"
     TOO_LARGE = "too_large"
     UNSUPPORTED = "unsupported"
     TARGET_TOO_LONG = "target_too_long"
@@ -117,6 +118,40 @@ class CollectionNotFound(NotFound):
 
 class BotNotFound(NotFound):
     """There is no such bot."""
+
+
+class BotVersionNotFound(NotFound):
+    """This bot has no such version."""
+
+
+class BotNameTaken(Conflict):
+    """There is a bot of this name already."""
+
+
+class InvalidBot(Invalid):
+    """A bot can't have these settings."""
+
+
+class BotChanged(Conflict):
+    """Somebody has changed this bot since you read it; read it again and repeat your change."""
+
+
+class BotOutdated(AppError):
+    """Somebody has changed this bot since you read it: If-Match names an older revision."""
+
+    category = Category.OUTDATED
+
+
+class InvalidRange(Invalid):
+    """The span of days is not one that can be asked for."""
+
+
+class InvalidIfMatch(Invalid):
+    """If-Match takes the ETag of an answer, a revision in quotes, or *."""
+
+
+class BotWithoutKey(Unavailable):
+    """The model of this bot can't be asked without an API key; an administrator has to enter one."""
 
 
 class SessionNotFound(NotFound):
@@ -432,6 +467,10 @@ class InvitationNotFound(NotFound):
 
 class ApiKeyNotFound(NotFound):
     """There is no such API key."""
+
+
+class BoundKeyChatsOnly(Invalid):
+    """An API key that is bound to a bot has the scope `chat` and no other."""
 
 
 class OrganizationNotFound(NotFound):

@@ -28,6 +28,8 @@ class Prefix(StrEnum):
     SESSION = "sess"
     MESSAGE = "msg"
     REBUILD = "rbd"
+    BOT = "bot"
+    BOT_VERSION = "botv"
 
 
 def new(prefix: Prefix) -> str:

@@ -66,7 +66,13 @@ async def standalone_question(model: ChatModel, history: Sequence[Turn], questio
 
 
 def answer_turns(
-    *, sources: Sequence[prompts.PromptSource], history: Sequence[Turn], question: str
+    *,
+    sources: Sequence[prompts.PromptSource],
+    history: Sequence[Turn],
+    question: str,
+    persona: str = "",
+    language: str = "auto",
 ) -> list[Turn]:
     """System instructions with the fenced sources, the history, the question as it was asked."""
-    return [Turn("system", prompts.answer_instructions(sources)), *history, Turn("user", question)]
+    instructions = prompts.answer_instructions(sources, persona=persona, language=language)
+    return [Turn("system", instructions), *history, Turn("user", question)]

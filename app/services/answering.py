@@ -72,16 +72,21 @@ async def answer(
     if model is not None and history and conversation.leans_on_history(asked):
         asked = await conversation.standalone_question(model, history, asked)
     hits = await retrieval.search(
-        runtime, principal, asked, limit=_top_k(runtime, bot, question), where=question.where
+        runtime,
+        principal,
+        asked,
+        limit=_top_k(runtime, bot, question),
+        where=question.where,
+        granted=bot.collection_ids,
     )
-    relevant = retrieval.is_relevant(hits)
+    relevant = retrieval.is_relevant(hits, minimum=bot.guardrails.minimum_relevance)
     draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()
     yield SourcesFound(draft.sources)
     if not relevant:
         draft.refused = True
-        yield draft.add(refusals.sentence(question.message))
+        yield draft.add(_refusal(bot, question))
     elif model is None:
-        yield await _quote(asked, question.message, hits, draft)
+        yield await _quote(bot, question, asked, hits, draft)
     else:
         async with aclosing(_generate(model, bot, question, history, hits, draft)) as deltas:
             async for delta in deltas:
@@ -92,7 +97,15 @@ def _top_k(runtime: Runtime, bot: Bot, question: Question) -> int:
     return question.top_k or bot.retrieval.top_k or runtime.settings.top_k_default
 
 
-async def _quote(asked: str, question: str, hits: list[Hit], draft: Draft) -> AnswerDelta:
+def _refusal(bot: Bot, question: Question) -> str:
+    if bot.guardrails.refusal_text is not None:
+        return bot.guardrails.refusal_text
+    return (
+        refusals.sentence(question.message) if bot.language == "auto" else refusals.sentence_in(bot.language)
+    )
+
+
+async def _quote(bot: Bot, question: Question, asked: str, hits: list[Hit], draft: Draft) -> AnswerDelta:
     """The extractive answer: sentences of the sources, word for word."""
     passages = [extractive.Passage(n, hit.text, hit.title) for n, hit in enumerate(hits, start=1)]
     # The longest passages take 0.3 s of CPU, which the event loop does not have; a thread costs 0.1 ms.
@@ -100,7 +113,7 @@ async def _quote(asked: str, question: str, hits: list[Hit], draft: Draft) -> An
     if not found.quotes:
         draft.refused = True
         draft.sources = ()
-        return draft.add(refusals.sentence(question))
+        return draft.add(_refusal(bot, question))
     draft.cite({quote.n for quote in found.quotes})
     return draft.add(" ".join(f"{' '.join(quote.text.split())} [{quote.n}]" for quote in found.quotes))
 
@@ -117,6 +130,8 @@ async def _generate(
         sources=[PromptSource(n, hit.title, hit.text) for n, hit in enumerate(hits, start=1)],
         history=history,
         question=question.message,
+        persona=bot.persona,
+        language=bot.language,
     )
     citations = CitationFilter([source.n for source in draft.sources])
     pieces = model.generate(

@@ -11,9 +11,9 @@ from app.core.principal import Principal
 from app.core.text import clean, title_of
 from app.db.engine import AnyTransaction, Database
 from app.db.models import DocumentStatus
+from app.db.repositories import index_state
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.new_chunks import NewChunk
-from app.db.repositories import index_state
 from app.db.repositories.texts import StoredText, TextsRepository
 from app.rag.chunking import Page
 from app.services import access, chunks, places

@@ -19,11 +19,13 @@ async def search(
     *,
     limit: int,
     where: SearchFilter = EVERYTHING,
+    granted: tuple[str, ...] | None = None,
     explained: bool = False,
     trust: Trust | None = None,
 ) -> list[Hit]:
     """The best chunks, best first, at most `limit`; `explained` adds the ranks of each leg.
 
+    `granted` are the collections of the bot that searches; None searches what the caller may see.
     `trust` takes the place of what the embedding model and the question's language deserve.
 
     Raises CollectionNotFound for a collection that the caller can't see, EmbeddingUnavailable when the question can't
@@ -33,7 +35,7 @@ async def search(
     # Outside the transaction: no connection is held while a provider is asked.
     runtime, vector = await embeddings.question(runtime, question)
     async with runtime.database.direct(principal, planned_for_all=True) as session:
-        scope = await access.search_scope(session, principal, where.collection_ids)
+        scope = await access.search_scope(session, principal, where.collection_ids, granted=granted)
         if scope == ():
             return []
         chunks = ChunkRepository(session, principal)
@@ -71,6 +73,6 @@ async def search(
     ]
 
 
-def is_relevant(hits: Iterable[Hit]) -> bool:
-    """Whether any passage has enough to do with the question to answer from it at all."""
-    return any(hit.relevance >= hit.needed for hit in hits)
+def is_relevant(hits: Iterable[Hit], *, minimum: float | None = None) -> bool:
+    """Whether any passage has enough to do with the question to answer from it at all; `minimum` is the bot's own."""
+    return any(hit.relevance >= (hit.needed if minimum is None else minimum) for hit in hits)

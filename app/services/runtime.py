@@ -15,6 +15,7 @@ from app.rag.analysts import Analysts
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
+from app.services.bot_models import BotModels
 from app.services.bursts import Counters
 from app.services.live_index import LiveIndex, Served
 from app.services.web_pages import PageFetcher
@@ -39,6 +40,7 @@ class Runtime:
     live: LiveIndex
     default_bot: Bot
     chat_model: ChatModel | None
+    bot_models: BotModels
     scope_sizes: ScopeSizes
     keyring: Keyring
     counters: Counters

@@ -9,12 +9,14 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.core import clock, ids, security
+from app.core import bot_settings, clock, ids, security
 from app.core.access import Permission
+from app.core.bots import BotSettings, ModelSettings, Provider
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role, Scope
 from app.db import queue
 from app.db.models import RebuildState
 from app.db.repositories.api_keys import ApiKeyRepository
+from app.db.repositories.bots import BotListRepository, BotRepository, BotVersionRepository
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.one_time import OneTimeRepository
@@ -74,6 +76,7 @@ CHANGERS = INGESTERS - {Persona.USER}
 """Of what an admin has put into an open collection: its users read it and add to it, and change what they added."""
 
 READERS = PEOPLE | {Persona.READ_KEY}
+BOT_READERS = PEOPLE | {Persona.CHAT_KEY, Persona.READ_KEY, Persona.MANAGE_KEY}
 EVERYBODY = frozenset(Persona)
 HOME = frozenset(Persona) - {Persona.OTHER_USER, Persona.OTHER_ADMIN}
 
@@ -224,6 +227,48 @@ async def collection(cast: Cast) -> dict[str, str]:
     return {"collection_id": made.id, "user_id": listed.id}
 
 
+async def bot(cast: Cast, provider: Provider = Provider.EXTRACTIVE, **model: Any) -> dict[str, str]:
+    """One that is open to the organization, with a user on its list and one version."""
+    listed = await new_person(cast.service, organization_id=cast.organization_id)
+    settings = BotSettings(ModelSettings(provider, **({"model": "extractive"} | model)))
+    async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
+        name = f"Bot {next(_numbers)}"
+        made = await BotRepository(session, cast.principal).add({"name": name})
+        await BotVersionRepository(session, cast.principal).add(
+            made.id, 1, settings=bot_settings.to_json(settings), secrets={}, note=""
+        )
+        await BotListRepository(session, cast.principal).add_users(made.id, [listed.id])
+    return {"bot_id": made.id, "user_id": listed.id, "number": "1"}
+
+
+async def bot_with_model(cast: Cast) -> dict[str, str]:
+    """Its model can't be reached: nobody may go to the address."""
+    return await bot(
+        cast, Provider.OPENAI_COMPATIBLE, model="m", base_url="http://127.0.0.1:9/v1", anywhere=False
+    )
+
+
+async def changed_bot(cast: Cast) -> dict[str, str]:
+    """One with a second version, which answers."""
+    made = await bot(cast)
+    settings = BotSettings(ModelSettings(Provider.EXTRACTIVE, "extractive"), persona="Changed.")
+    async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
+        await BotVersionRepository(session, cast.principal).add(
+            made["bot_id"], 2, settings=bot_settings.to_json(settings), secrets={}, note=""
+        )
+        await BotRepository(session, cast.principal).change(made["bot_id"], {"version": 2})
+    return made
+
+
+async def bot_without_user(cast: Cast) -> dict[str, str]:
+    made = await bot(cast)
+    return {**made, "user_id": (await new_person(cast.service, organization_id=cast.organization_id)).id}
+
+
+def _new_bot(_: Cast, __: Persona) -> dict[str, Any]:
+    return {"name": f"Bot {next(_numbers)}", "provider": "extractive"}
+
+
 async def conversation(cast: Cast) -> dict[str, str]:
     owner = cast.people[Persona.USER]
     principal = Principal(PrincipalKind.USER, owner.id, owner.organization_id, Role.USER, ALL_SCOPES)
@@ -232,7 +277,7 @@ async def conversation(cast: Cast) -> dict[str, str]:
         turn = NewTurn(
             session_id, "T", ids.new(ids.Prefix.MESSAGE), "Q", ids.new(ids.Prefix.MESSAGE), "extractive"
         )
-        assert await TurnRepository(session, principal).open_turn(turn, history=0) == []
+        assert await TurnRepository(session, principal).open_turn(turn, history=0)
     return {"session_id": session_id}
 
 
@@ -347,6 +392,37 @@ ROWS: tuple[Row, ...] = (
         status=204,
         make=collection,
     ),
+    Row("GET", "/bots", BOT_READERS),
+    Row("POST", "/bots", MANAGERS, status=201, body=_new_bot),
+    Row(
+        "POST",
+        "/bots/try",
+        MANAGERS,
+        body=fixed(provider="openai-compatible", model="m", base_url="http://ibid-no-such-host.example"),
+    ),
+    Row("GET", "/bots/{bot_id}", BOT_READERS & HOME, BOT_READERS, make=bot),
+    Row("PATCH", "/bots/{bot_id}", MANAGERS & HOME, MANAGERS, body=fixed(persona="Kind."), make=bot),
+    Row("DELETE", "/bots/{bot_id}", MANAGERS & HOME, MANAGERS, status=204, make=bot),
+    Row("POST", "/bots/{bot_id}/try", MANAGERS & HOME, MANAGERS, make=bot_with_model),
+    Row("GET", "/bots/{bot_id}/versions", MANAGERS & HOME, MANAGERS, make=bot),
+    Row("GET", "/bots/{bot_id}/versions/{number}", MANAGERS & HOME, MANAGERS, make=bot),
+    Row("GET", "/bots/{bot_id}/versions/{number}/diff", MANAGERS & HOME, MANAGERS, make=bot),
+    Row("POST", "/bots/{bot_id}/versions/{number}/restore", MANAGERS & HOME, MANAGERS, make=changed_bot),
+    Row("GET", "/bots/{bot_id}/statistics", MANAGERS & HOME, MANAGERS, make=bot),
+    Row("GET", "/bots/{bot_id}/users", MANAGERS & HOME, MANAGERS, make=bot),
+    Row(
+        "PUT",
+        "/bots/{bot_id}/users",
+        MANAGERS & HOME,
+        MANAGERS,
+        status=204,
+        body=fixed(user_ids=[]),
+        make=bot,
+    ),
+    Row(
+        "PUT", "/bots/{bot_id}/users/{user_id}", MANAGERS & HOME, MANAGERS, status=204, make=bot_without_user
+    ),
+    Row("DELETE", "/bots/{bot_id}/users/{user_id}", MANAGERS & HOME, MANAGERS, status=204, make=bot),
     Row("POST", "/auth/signup", EVERYBODY, status=201, body=_signup, public=True),
     Row("POST", "/auth/login", EVERYBODY, body=_login, public=True),
     Row("POST", "/auth/refresh", EVERYBODY, status=401, body=fixed(refresh_token="wrong"), public=True),

@@ -21,6 +21,8 @@ MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
 EXCEPTIONS = {
     ("POST", "/search"): "reads",
     ("POST", "/chat"): "a turn of one's own conversation, which is itself the record of it",
+    ("POST", "/bots/try"): "asks a model whether it answers; nothing is changed",
+    ("POST", "/bots/{bot_id}/try"): "asks a model whether it answers; nothing is changed",
     ("POST", "/auth/refresh"): "goes on with a login that was told; the reuse of a token is told",
 }
 NEW_PASSWORD = {"new_password": "another password 1"}
