@@ -14,6 +14,7 @@ from app.api.routes import (
     ingest,
     organizations,
     search,
+    sockets,
     totp,
     users,
 )
@@ -26,6 +27,7 @@ ROUTERS: Final = (
     collections.router,
     search.router,
     chat.router,
+    sockets.router,
     auth.router,
     totp.router,
     users.router,
