@@ -41,7 +41,7 @@ _STREAM_DOCS: dict[int | str, dict[str, Any]] = {
 _EVENTS_DOCS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The rest of the events, as `POST /chat` streams them.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     204: {"description": "The event named was the last one."},
 }
