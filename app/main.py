@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
@@ -16,10 +17,11 @@ from app.api.middleware import add_middleware
 from app.api.one_time_pages import add_one_time_pages
 from app.api.routes import ROUTERS
 from app.api.schemas.base import ErrorResponse
+from app.api.socket_admission import Places
 from app.core import crypto, memory
 from app.core.addresses import AddressPolicy
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
-from app.core.errors import AppError, StartupError
+from app.core.errors import AppError, ServiceStopping, StartupError
 from app.core.index_build import IndexBuild
 from app.core.principal import SYSTEM
 from app.db import embedded, migrations, queue, upkeep
@@ -30,9 +32,10 @@ from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, languages, llms
 from app.rag.analysts import Analysts
+from app.rag.circuits import Circuits
 from app.rag.errors import InvalidEmbeddingSettings, RagError
 from app.rag.provider_http import HttpClient, ProviderClient
-from app.services import bots, bursts, diagnostics, first_run, indexing, lasting, maintenance
+from app.services import bots, bursts, diagnostics, first_run, indexing, lasting, maintenance, relay
 from app.services.bot_models import BotModels
 from app.services.live_index import LiveIndex, ModelMaker
 from app.services.runtime import Runtime
@@ -62,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
                 )
                 raise
             app.state.runtime, app.state.credentials = runtime, credentials
+            stack.callback(app.state.draining.tell(partial(_end_turns, runtime)))
             await stack.enter_async_context(maintenance.running(runtime))
             if settings.worker_concurrency:
                 await stack.enter_async_context(
@@ -84,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
     )
     app.state.draining = Draining()
+    app.state.socket_places = Places()
     add_middleware(app, settings)
     add_error_handlers(app)
     add_documentation(app)
@@ -96,6 +101,10 @@ def create_app(settings: Settings) -> FastAPI:
 
         site.mount(app)
     return app
+
+
+def _end_turns(runtime: Runtime, is_time_over: bool) -> int:
+    return runtime.turns.interrupt_all(ServiceStopping(retry_after_seconds=5)) if is_time_over else 0
 
 
 @asynccontextmanager
@@ -152,12 +161,12 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             await asyncio.to_thread(languages.warm_up)
         build = live.served.build
         await upkeep.ensure_exact_index(database, embedding_model=build.name, dimension=build.dimension)
-        listener = Listener((queue.JOBS, queue.DOCUMENTS, index_state.CHANNEL))
+        listener = Listener((queue.JOBS, queue.DOCUMENTS, index_state.CHANNEL, relay.REQUESTS, relay.ANSWERS))
         await stack.enter_async_context(listener.running(database))
         analysts = Analysts(settings.analysis_processes)
         stack.push_async_callback(analysts.aclose)
         await stack.enter_async_context(live.running(listener))
-        yield Runtime(
+        runtime = Runtime(
             settings=settings,
             database=database,
             live=live,
@@ -173,6 +182,8 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             web=PageFetcher(AddressPolicy(settings.reachable_networks)),
             analysts=analysts,
         )
+        await stack.enter_async_context(relay.running(runtime))
+        yield runtime
 
 
 async def open_index(settings: Settings, database: Database, client: ProviderClient) -> LiveIndex:
@@ -239,6 +250,9 @@ def http_client(settings: Settings, *, policy: AddressPolicy | None = None) -> H
         connect_timeout_seconds=settings.provider_connect_timeout_seconds,
         read_timeout_seconds=settings.provider_first_token_timeout_seconds,
         policy=policy,
+        circuits=Circuits(
+            failures=settings.provider_breaker_failures, pause_seconds=settings.provider_breaker_seconds
+        ),
     )
 
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
+from app.core.errors import AppError
 from app.core.retrieval import EVERYTHING, SearchFilter
 from app.rag.llms import Turn
 
@@ -12,6 +14,9 @@ class Question:
     """What a caller asks. `session_id` None starts a new session; `bot_id` None goes on with the session's bot.
 
     `top_k` and `temperature` None are the bot's.
+
+    `regenerates` names an answer that is to be given again (`message` is then its question's), `edits` a question that
+    is to be asked otherwise: both begin a branch of the session beside what was there.
     """
 
     message: str
@@ -22,6 +27,8 @@ class Question:
     top_k: int | None = None
     temperature: float | None = None
     stream: bool = False
+    regenerates: str | None = None
+    edits: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,8 @@ class Answer:
     usage: Usage
     model: str
     finish_reason: str
+    fallback: str | None = None
+    """Why another model (or the extractive mode) answered than the bot's own: the code of that one's failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,19 @@ class AnswerDelta:
 @dataclass(frozen=True, slots=True)
 class AnswerDone:
     answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFailed:
+    """The other end of a turn, as it is told to whoever follows it."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+    @classmethod
+    def of(cls, error: AppError) -> "TurnFailed":
+        return cls(error.code, error.message, error.details)
 
 
 ChatEvent = TurnStarted | SourcesFound | AnswerDelta | AnswerDone

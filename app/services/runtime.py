@@ -1,7 +1,7 @@
 """What one process has open while it serves: made at start by a composition root, given to every service."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from app.core.bots import Bot
@@ -17,6 +17,7 @@ from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
 from app.services.bot_models import BotModels
 from app.services.bursts import Counters
+from app.services.live import LiveTurns
 from app.services.live_index import LiveIndex, Served
 from app.services.web_pages import PageFetcher
 from app.storage.originals import Originals
@@ -49,6 +50,7 @@ class Runtime:
     listener: Listener
     web: PageFetcher
     analysts: Analysts
+    turns: LiveTurns = field(default_factory=LiveTurns)
     pinned: Served | None = None
 
     @property

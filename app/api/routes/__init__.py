@@ -15,6 +15,7 @@ from app.api.routes import (
     ingest,
     organizations,
     search,
+    sockets,
     totp,
     users,
 )
@@ -28,6 +29,7 @@ ROUTERS: Final = (
     search.router,
     chat.router,
     bots.router,
+    sockets.router,
     auth.router,
     totp.router,
     users.router,
