@@ -47,6 +47,8 @@ class Action(StrEnum):
     DOCUMENT_REPROCESSED = "document.reprocessed"
     DOCUMENT_DELETED = "document.deleted"
     PROCESSING_STOPPED = "processing.stopped"
+    SHARE_CREATED = "share.created"
+    SHARE_REVOKED = "share.revoked"
     INDEX_REPAIRED = "index.repaired"
     SECRETS_ROTATED = "secrets.rotated"
     AUDIT_EXPORTED = "audit.exported"

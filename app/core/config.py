@@ -145,6 +145,10 @@ class Settings(BaseSettings):
         "300/minute per user, 3000/minute per key, 6000/minute per address",
         description="Texts put in; written like RATE_LIMIT_CHAT.",
     )
+    rate_limit_shared: str = Field(
+        "60/minute per address",
+        description="Openings of shared conversations from one address, with right links or wrong ones; `off` for no limit.",
+    )
     redis_url: SecretStr | None = Field(
         None,
         description="redis:// or rediss:// URL where the RATE_LIMIT_ settings are counted for all processes together;"
@@ -306,6 +310,18 @@ class Settings(BaseSettings):
     max_history_tokens: int = Field(
         3000, ge=0, le=1_000_000, description="Token budget of those messages; the oldest go first."
     )
+    session_retention_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Sessions that were not used for so many days are deleted with their messages, links and files; 0 keeps"
+        " them.",
+    )
+    share_links: bool = Field(
+        True,
+        description="Whether people can share a conversation of theirs by a link that opens without an account; false also"
+        " closes the links that there are.",
+    )
     exact_search_max_values: int = Field(
         7_680_000,
         ge=0,
@@ -324,7 +340,9 @@ class Settings(BaseSettings):
         _networks(value)
         return value
 
-    @field_validator("rate_limit_login", "rate_limit_chat", "rate_limit_search", "rate_limit_ingest")
+    @field_validator(
+        "rate_limit_login", "rate_limit_chat", "rate_limit_search", "rate_limit_ingest", "rate_limit_shared"
+    )
     @classmethod
     def _is_of_rates(cls, value: str, info: ValidationInfo) -> str:
         _rates(str(info.field_name).removeprefix("rate_limit_"), value)
@@ -388,7 +406,8 @@ class Settings(BaseSettings):
 
 
 def _rates(activity: str, text: str) -> tuple[Rate, ...]:
-    subjects = (Subject.ADDRESS,) if activity == Activity.LOGIN else tuple(Subject)
+    by_address = activity in (Activity.LOGIN, Activity.SHARED)
+    subjects = (Subject.ADDRESS,) if by_address else tuple(Subject)
     return rates.rates(text, name=activity, subjects=subjects)
 
 

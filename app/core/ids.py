@@ -22,10 +22,13 @@ class Prefix(StrEnum):
     INVITATION = "inv"
     LOGIN = "login"
     COLLECTION = "col"
+    SESSION_FILES = "sfc"
+    """A collection of the files of one session."""
     DOCUMENT = "doc"
     CHUNK = "chk"
     SESSION = "sess"
     MESSAGE = "msg"
+    SHARE = "shr"
 
 
 def new(prefix: Prefix) -> str:
@@ -36,6 +39,11 @@ def new(prefix: Prefix) -> str:
         characters[position] = _ALPHABET[value & 31]
         value >>= 5
     return f"{prefix}_{''.join(characters)}"
+
+
+def is_of_session(collection_id: str) -> bool:
+    """Whether a collection is that of a session's files: the database lets no others have such an id."""
+    return collection_id.startswith(f"{Prefix.SESSION_FILES}_")
 
 
 def new_storage_key() -> str:

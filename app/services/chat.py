@@ -5,7 +5,7 @@ asked. Whoever stops consuming the events stops the provider: the partial answer
 """
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
@@ -19,9 +19,7 @@ from app.core.bots import Bot
 from app.core.errors import AppError, SessionBusy, SessionNotFound
 from app.core.principal import Principal
 from app.core.text import clean
-from app.db.engine import Transaction
-from app.db.models import Message, MessageStatus
-from app.db.repositories.conversations import ConversationRepository
+from app.db.models import MessageStatus
 from app.db.repositories.turns import NewTurn, StoredTurn, TurnRepository
 from app.rag import conversation
 from app.rag.llms import Turn
@@ -76,17 +74,6 @@ async def answer(runtime: Runtime, principal: Principal, question: Question) -> 
             if isinstance(event, AnswerDone):
                 return event.answer
     raise AssertionError("a turn ends with AnswerDone or raises")
-
-
-async def messages(
-    session: Transaction, principal: Principal, session_id: str, *, limit: int, offset: int
-) -> tuple[Sequence[Message], bool]:
-    """A page of a session's messages in their order, and whether there are more. Raises SessionNotFound."""
-    conversations = ConversationRepository(session, principal)
-    if await conversations.find_session(session_id) is None:
-        raise SessionNotFound
-    found = await conversations.messages(session_id, limit=limit + 1, offset=offset)
-    return found[:limit], len(found) > limit
 
 
 def _cleaned(question: Question) -> Question:

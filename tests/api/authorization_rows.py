@@ -13,15 +13,27 @@ from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Rol
 from app.db import queue
 from app.db.repositories.api_keys import ApiKeyRepository
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
+from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.one_time import OneTimeRepository
 from app.db.repositories.places import PlaceRepository
 from app.db.repositories.turns import NewTurn, TurnRepository
 from app.db.repositories.versions import VersionRepository
+from app.services import shares
 from tests.fixtures.accounts import PASSWORD, Person, new_organization, new_person
 from tests.fixtures.service import Service
 
 _numbers = count(1)
+FINISHED: Mapping[str, Any] = {
+    "content": "",
+    "status": "complete",
+    "sources": [],
+    "usage": {},
+    "model": "extractive",
+    "refused": False,
+    "finish_reason": "stop",
+    "latency_ms": 1,
+}
 
 
 class Persona(StrEnum):
@@ -212,6 +224,30 @@ async def conversation(cast: Cast) -> dict[str, str]:
     return {"session_id": session_id}
 
 
+async def answered(cast: Cast) -> dict[str, str]:
+    """A conversation whose answer is there."""
+    made = await conversation(cast)
+    owner = cast.people[Persona.USER]
+    principal = Principal(PrincipalKind.USER, owner.id, owner.organization_id, Role.USER, ALL_SCOPES)
+    async with cast.service.runtime.database.unit_of_work(principal) as session:
+        question, answer = await ConversationRepository(session, principal).messages(
+            made["session_id"], limit=2, offset=0
+        )
+        await TurnRepository(session, principal).finish_answer(answer.id, {**FINISHED, "content": "Nine."})
+    return {**made, "message_id": answer.id, "question_id": question.id}
+
+
+async def shared(cast: Cast) -> dict[str, str]:
+    """A link to a conversation."""
+    made = await answered(cast)
+    owner = cast.people[Persona.USER]
+    principal = Principal(PrincipalKind.USER, owner.id, owner.organization_id, Role.USER, ALL_SCOPES)
+    runtime = cast.service.runtime
+    async with runtime.database.unit_of_work(principal) as session:
+        share = await shares.create(runtime, session, principal, made["session_id"], None)
+    return {**made, "share_id": share.share.id, "token": share.token}
+
+
 async def user(cast: Cast) -> dict[str, str]:
     return {"user_id": (await new_person(cast.service, organization_id=cast.organization_id)).id}
 
@@ -251,6 +287,7 @@ async def third_organization(cast: Cast) -> dict[str, str]:
 
 
 _SUPERADMINS = frozenset({Persona.SUPERADMIN})
+_OWNER = frozenset({Persona.USER})
 
 ROWS: tuple[Row, ...] = (
     Row("GET", "/health", EVERYBODY, public=True),
@@ -265,9 +302,41 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/ingest", INGESTERS, body=fixed(text="The office opens at nine.")),
     Row("POST", "/search", SEARCHERS, body=fixed(query="When does the office open?")),
     Row("POST", "/chat", CHATTERS, body=fixed(message="When does the office open?")),
+    Row("GET", "/chat/sessions", CHATTERS),
+    Row("GET", "/chat/sessions/{session_id}", _OWNER, CHATTERS, make=conversation),
     Row(
-        "GET", "/chat/sessions/{session_id}/messages", frozenset({Persona.USER}), CHATTERS, make=conversation
+        "PATCH",
+        "/chat/sessions/{session_id}",
+        _OWNER,
+        CHATTERS,
+        body=fixed(title="N", pinned=True),
+        make=conversation,
     ),
+    Row("DELETE", "/chat/sessions/{session_id}", _OWNER, CHATTERS, status=204, make=conversation),
+    Row("GET", "/chat/sessions/{session_id}/messages", _OWNER, CHATTERS, make=conversation),
+    Row("GET", "/chat/sessions/{session_id}/export", _OWNER, CHATTERS, make=answered),
+    Row(
+        "PUT",
+        "/chat/messages/{message_id}/feedback",
+        _OWNER,
+        CHATTERS,
+        body=fixed(rating="down", comment="It opens at ten."),
+        make=answered,
+    ),
+    Row("DELETE", "/chat/messages/{message_id}/feedback", _OWNER, CHATTERS, status=204, make=answered),
+    Row(
+        "POST",
+        "/chat/sessions/{session_id}/shares",
+        _OWNER,
+        CHATTERS,
+        status=201,
+        body=fixed(expires_at="2100-01-01T00:00:00Z"),
+        make=answered,
+    ),
+    Row("GET", "/chat/sessions/{session_id}/shares", _OWNER, CHATTERS, make=shared),
+    Row("DELETE", "/chat/sessions/{session_id}/shares", _OWNER, CHATTERS, status=204, make=shared),
+    Row("DELETE", "/chat/sessions/{session_id}/shares/{share_id}", _OWNER, CHATTERS, status=204, make=shared),
+    Row("GET", "/shared/{token}", EVERYBODY, make=shared, public=True),
     Row("GET", "/documents", READERS),
     Row("GET", "/documents/{document_id}", READERS & HOME, READERS, make=document),
     Row("GET", "/documents/{document_id}/chunks", READERS & HOME, READERS, make=document),

@@ -21,6 +21,13 @@ MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
 EXCEPTIONS = {
     ("POST", "/search"): "reads",
     ("POST", "/chat"): "a turn of one's own conversation, which is itself the record of it",
+    ("PATCH", "/chat/sessions/{session_id}"): "a conversation is its owner's own",
+    (
+        "DELETE",
+        "/chat/sessions/{session_id}",
+    ): "a conversation is its owner's own; its links and files are told of",
+    ("PUT", "/chat/messages/{message_id}/feedback"): "stands with the message that it is about",
+    ("DELETE", "/chat/messages/{message_id}/feedback"): "stands with the message that it was about",
     ("POST", "/auth/refresh"): "goes on with a login that was told; the reuse of a token is told",
 }
 NEW_PASSWORD = {"new_password": "another password 1"}

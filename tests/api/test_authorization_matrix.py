@@ -21,6 +21,8 @@ from tests.fixtures.variants import client_of, variant
 _RANDOM: dict[str, str] = {
     "document_id": ids.new(ids.Prefix.DOCUMENT),
     "session_id": ids.new(ids.Prefix.SESSION),
+    "message_id": ids.new(ids.Prefix.MESSAGE),
+    "share_id": ids.new(ids.Prefix.SHARE),
     "collection_id": ids.new(ids.Prefix.COLLECTION),
     "user_id": ids.new(ids.Prefix.USER),
     "invitation_id": ids.new(ids.Prefix.INVITATION),

@@ -38,6 +38,8 @@ from app.db.repositories.identity import IdentityRepository
 from app.db.repositories.index_health import IndexHealthRepository
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.places import PlaceRepository
+from app.db.repositories.sessions import SessionRepository
+from app.db.repositories.shares import ShareRepository
 from app.db.repositories.texts import TextsRepository
 from app.db.repositories.turns import NewTurn, TurnRepository
 from app.db.repositories.versions import NewPage, VersionRepository
@@ -341,6 +343,46 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: ConversationRepository(s, v.principal).messages("sess_1", limit=9, offset=0)
     ],
 }
+LAST = (True, datetime(2100, 1, 1, tzinfo=UTC), "z")
+_SESSION_CASES: dict[str, list[Case]] = {
+    "SessionRepository.page": [
+        lambda s, v: SessionRepository(s, v.principal).page(limit=9, after=None, offset=0),
+        lambda s, v: SessionRepository(s, v.principal).page(limit=9, after=LAST, offset=0),
+    ],
+    "SessionRepository.examine": [
+        lambda s, v: SessionRepository(s, v.principal).examine(["canary"], limit=9, after=None, messages=9),
+        lambda s, v: SessionRepository(s, v.principal).examine(["canary"], limit=9, after=LAST, messages=9),
+    ],
+    "SessionRepository.find": [lambda s, v: SessionRepository(s, v.principal).find("sess_1")],
+    "SessionRepository.change": [
+        lambda s, v: SessionRepository(s, v.principal).change("sess_1", title="N", pinned=True)
+    ],
+    "SessionRepository.entitle": [lambda s, v: SessionRepository(s, v.principal).entitle("sess_1", "N")],
+    "SessionRepository.summarise": [
+        lambda s, v: SessionRepository(s, v.principal).summarise("sess_1", "N", through=1, known=None)
+    ],
+    "SessionRepository.judge": [
+        lambda s, v: SessionRepository(s, v.principal).judge(v.answer_id, {"rating": "up"})
+    ],
+    "SessionRepository.delete": [
+        lambda s, v: SessionRepository(s, v.principal).delete("sess_1", channel="c"),
+    ],
+    "ShareRepository.add": [lambda s, v: add_share(s, v, "another")],
+    "ShareRepository.count": [lambda s, v: ShareRepository(s, v.principal).count("sess_1")],
+    "ShareRepository.newest": [
+        lambda s, v: ShareRepository(s, v.principal).newest("sess_1", limit=9, offset=0)
+    ],
+    "ShareRepository.revoke": [lambda s, v: ShareRepository(s, v.principal).revoke("sess_1", None)],
+}
+CASES |= _SESSION_CASES
+
+
+def add_share(session: AnyTransaction, v: Victim, token_hash: str) -> Awaitable[object]:
+    return ShareRepository(session, v.principal).add(
+        "sess_1", token_hash=token_hash, title="canary", messages=[], expires_at=None
+    )
+
+
 IDEMPOTENT: dict[str, Any] = {"patience": timedelta(minutes=1), "lifetime": timedelta(hours=1)}
 FINISHED: dict[str, Any] = {
     "content": "changed",
@@ -406,6 +448,9 @@ async def new_victim(database: Database) -> Victim:
         assert await turns.open_turn(new_turn("sess_1", "first"), history=0) == []
         assert await turns.open_turn(new_turn("sess_2", "second"), history=0) == []
         await turns.finish_answer("msg_second_answer", FINISHED)
+        assert await ShareRepository(session, principal).add(
+            "sess_1", token_hash="known", title="canary", messages=[], expires_at=None
+        )
         await queue.enqueue(
             session, document_id="doc_1", organization_id=principal.organization, generation=1
         )

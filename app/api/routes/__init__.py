@@ -14,6 +14,8 @@ from app.api.routes import (
     ingest,
     organizations,
     search,
+    sessions,
+    shares,
     totp,
     users,
 )
@@ -26,6 +28,8 @@ ROUTERS: Final = (
     collections.router,
     search.router,
     chat.router,
+    sessions.router,
+    shares.router,
     auth.router,
     totp.router,
     users.router,

@@ -1,14 +1,12 @@
-"""Ask a question; read a conversation."""
+"""Ask a question."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
 from app.api import quotas
-from app.api.deps import AskingPrincipal, ChatPrincipal, RuntimeDep, TransactionDep
-from app.api.paging import Limit, Offset, link_next
-from app.api.schemas.base import OpaqueId
-from app.api.schemas.chat import ChatRequest, ChatResponse, MessageResponse
+from app.api.deps import AskingPrincipal, RuntimeDep
+from app.api.schemas.chat import ChatRequest, ChatResponse
 from app.api.schemas.filters import search_filter
 from app.api.streaming import ChatStream, answer_fields, open_stream, while_connected
 from app.core.bots import DEFAULT_BOT
@@ -43,23 +41,6 @@ async def ask(
         return ChatResponse(**answer_fields(answer))
     events = chat.converse(runtime, principal, question)
     return ChatStream(await while_connected(request, open_stream(events)), events, request.app.state.draining)
-
-
-@router.get("/sessions/{session_id}/messages")
-async def list_messages(
-    session_id: OpaqueId,
-    request: Request,
-    response: Response,
-    session: TransactionDep,
-    principal: ChatPrincipal,
-    limit: Limit = 50,
-    offset: Offset = 0,
-) -> list[MessageResponse]:
-    """The messages of one of the caller's own sessions, in their order."""
-    page, more = await chat.messages(session, principal, session_id, limit=limit, offset=offset)
-    if more:
-        link_next(request, response, offset=offset + limit)
-    return [MessageResponse.model_validate(message) for message in page]
 
 
 def _question(body: ChatRequest, *, stream: bool) -> Question:

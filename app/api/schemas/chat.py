@@ -121,6 +121,14 @@ StreamEvent = Annotated[
 ]
 
 
+class Feedback(ResponseModel):
+    """What the owner of the session thinks of an answer."""
+
+    rating: Literal["up", "down"]
+    comment: str | None
+    created_at: datetime
+
+
 class MessageResponse(ResponseModel):
     """One message of a session. `status` of an answer: streaming, complete, interrupted or failed."""
 
@@ -133,4 +141,5 @@ class MessageResponse(ResponseModel):
     model: str | None
     refused: bool
     finish_reason: str | None
+    feedback: Feedback | None
     created_at: datetime

@@ -3,7 +3,7 @@
 from app.db.models.accounts import Guesses, Invitation, Login, PasswordReset, RecoveryCode, RefreshToken
 from app.db.models.audit import AuditEntry
 from app.db.models.base import Base
-from app.db.models.conversations import Message, MessageStatus, Session
+from app.db.models.conversations import Message, MessageStatus, Session, SessionShare, TitleSource
 from app.db.models.documents import (
     Chunk,
     Collection,
@@ -44,8 +44,10 @@ __all__ = [
     "RecoveryCode",
     "RefreshToken",
     "Session",
+    "SessionShare",
     "Stage",
     "TermCount",
     "TermStatistic",
+    "TitleSource",
     "User",
 ]
