@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
@@ -18,7 +19,7 @@ from app.api.routes import ROUTERS
 from app.api.schemas.base import ErrorResponse
 from app.core import crypto, memory
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
-from app.core.errors import AppError, StartupError
+from app.core.errors import AppError, ServiceStopping, StartupError
 from app.core.principal import SYSTEM
 from app.db import embedded, migrations, queue, upkeep
 from app.db.engine import Database, check_server, create_database
@@ -26,9 +27,10 @@ from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, languages, llms
+from app.rag.circuits import Circuits
 from app.rag.errors import RagError
 from app.rag.provider_http import HttpClient, ProviderClient
-from app.services import bots, bursts, diagnostics, first_run, indexing, maintenance
+from app.services import bots, bursts, diagnostics, first_run, indexing, maintenance, relay
 from app.services.runtime import Runtime
 from app.services.web_pages import PageFetcher
 from app.storage import originals
@@ -56,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
                 )
                 raise
             app.state.runtime, app.state.credentials = runtime, credentials
+            stack.callback(app.state.draining.tell(partial(_end_turns, runtime)))
             await stack.enter_async_context(maintenance.running(runtime))
             if settings.worker_concurrency:
                 await stack.enter_async_context(
@@ -90,6 +93,10 @@ def create_app(settings: Settings) -> FastAPI:
 
         site.mount(app)
     return app
+
+
+def _end_turns(runtime: Runtime, is_time_over: bool) -> int:
+    return runtime.turns.interrupt_all(ServiceStopping(retry_after_seconds=5)) if is_time_over else 0
 
 
 @asynccontextmanager
@@ -153,11 +160,11 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
                 embedding_model=embeddings.fingerprint, dimension=embeddings.dimension
             )
         await upkeep.ensure_exact_index(database, embedding_model=indexed_model, dimension=indexed_dimension)
-        listener = Listener((queue.JOBS, queue.DOCUMENTS))
+        listener = Listener((queue.JOBS, queue.DOCUMENTS, relay.REQUESTS, relay.ANSWERS))
         await stack.enter_async_context(listener.running(database))
         if indexed_model != embeddings.fingerprint:
             log.error("embedding_model_mismatch", indexed=indexed_model, configured=embeddings.fingerprint)
-        yield Runtime(
+        runtime = Runtime(
             settings=settings,
             database=database,
             embeddings=embeddings,
@@ -174,6 +181,8 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             listener=listener,
             web=PageFetcher(),
         )
+        await stack.enter_async_context(relay.running(runtime))
+        yield runtime
 
 
 def open_storage(settings: Settings) -> originals.Originals:
@@ -188,6 +197,9 @@ def http_client(settings: Settings) -> HttpClient:
     return HttpClient(
         connect_timeout_seconds=settings.provider_connect_timeout_seconds,
         read_timeout_seconds=settings.provider_first_token_timeout_seconds,
+        circuits=Circuits(
+            failures=settings.provider_breaker_failures, pause_seconds=settings.provider_breaker_seconds
+        ),
     )
 
 

@@ -60,6 +60,7 @@ class DrainingServer(uvicorn.Server):
         self._seconds = seconds
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._draining.begin()
         ending = asyncio.create_task(self._end_in_time())
         try:
             await super().shutdown(sockets)

@@ -115,16 +115,42 @@ class CollectionNotFound(NotFound):
     """There is no such collection."""
 
 
+class AnswerNotFound(NotFound):
+    """There is no such answer."""
+
+
+class MessageNotFound(NotFound):
+    """There is no such message."""
+
+
+class NotAnAnswer(Invalid):
+    """Only an answer can be given again; edit a question to have it answered otherwise."""
+
+
+class NotAQuestion(Invalid):
+    """Only a question can be edited; have an answer given again."""
+
+
+class AnswerBrokenOff(AppError):
+    """The answer was broken off: the process that wrote it is gone. Ask again."""
+
+    category = Category.BAD_GATEWAY
+
+
+class AnotherQuestion(Invalid):
+    """Last-Event-ID names the answer to another question; leave it out to ask this one."""
+
+
+class InvalidEventId(Invalid):
+    """An event id is `<message id>:<number>`, as the stream gave it out."""
+
+
 class BotNotFound(NotFound):
     """There is no such bot."""
 
 
 class SessionNotFound(NotFound):
     """There is no such session."""
-
-
-class MessageNotFound(NotFound):
-    """There is no such answer."""
 
 
 class ShareNotFound(NotFound):
@@ -271,6 +297,10 @@ class ProviderUnavailable(AppError):
     """The model provider can't be reached or is overloaded; try again shortly."""
 
     category = Category.UNAVAILABLE
+
+
+class ProviderPaused(ProviderUnavailable):
+    """The model provider has failed several times in a row, so it is not asked for a while; try again then."""
 
 
 class ProviderTimeout(AppError):

@@ -32,10 +32,11 @@ async def begin(runtime: Runtime, principal: Principal, session_id: str) -> Expo
 async def _pieces(
     runtime: Runtime, principal: Principal, details: Details
 ) -> AsyncIterator[Sequence[Message]]:
-    after, left = None, details.messages
+    after: int | None = None
+    left = details.messages
     while left > 0:
         async with runtime.database.unit_of_work(principal) as session:
-            piece, after = await sessions.messages(
+            piece, after = await sessions.said(
                 session, principal, details.id, limit=min(_MESSAGES_AT_ONCE, left), after=after
             )
         if not piece:

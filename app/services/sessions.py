@@ -8,14 +8,14 @@ from enum import StrEnum
 from typing import Any, Final
 
 from app.core import clock, cursor
-from app.core.errors import InvalidCursor, MessageNotFound, SessionNotFound
+from app.core.errors import AnswerNotFound, InvalidCursor, SessionNotFound
 from app.core.principal import SYSTEM, Principal
 from app.db import queue
 from app.db.engine import Transaction
 from app.db.models import Message
 from app.db.repositories.conversations import ConversationRepository, retire_sessions
 from app.db.repositories.sessions import Details, Listed, Place, SessionRepository
-from app.services import files
+from app.services import files, relay
 from app.services.runtime import Runtime
 
 _EXAMINED_AT_ONCE: Final = 100
@@ -108,47 +108,42 @@ async def change(
 async def delete(runtime: Runtime, principal: Principal, session_id: str) -> None:
     """Delete the session with its messages, links and files; when this returns, nothing of it can be found.
 
-    A turn that is being answered ends as it would, and nothing of it is stored. Raises SessionNotFound.
+    An answer that is being given, in whichever process, is stopped. Raises SessionNotFound.
     """
     async with runtime.database.unit_of_work(principal) as session:
-        stored = await SessionRepository(session, principal).delete(session_id, channel=queue.DOCUMENTS)
-        if stored is None:
+        deleted = await SessionRepository(session, principal).delete(session_id, channel=queue.DOCUMENTS)
+        if deleted is None:
             raise SessionNotFound
-    if stored:
-        await files.purge(runtime, stored)
+        for message_id in deleted.streaming_ids:
+            await relay.request_stop(session, message_id)
+    if deleted.storage_keys:
+        await files.purge(runtime, deleted.storage_keys)
 
 
-async def messages(
-    session: Transaction,
-    principal: Principal,
-    session_id: str,
-    *,
-    limit: int,
-    after: str | None = None,
-    offset: int = 0,
-) -> tuple[Sequence[Message], str | None]:
-    """A page of a session's messages in their order, and the cursor of the next one (None at the end).
+async def said(
+    session: Transaction, principal: Principal, session_id: str, *, limit: int, after: int | None = None
+) -> tuple[Sequence[Message], int | None]:
+    """Some messages of a session as it is shown, after a position; and where the next ones begin (None at the end).
 
-    Raises SessionNotFound and InvalidCursor.
+    Raises SessionNotFound.
     """
-    position = cursor.decode_position(after) if after else None
     conversations = ConversationRepository(session, principal)
     if await conversations.find_session(session_id) is None:
         raise SessionNotFound
-    found = await conversations.messages(session_id, limit=limit + 1, offset=offset, after=position)
+    found = await conversations.messages(session_id, limit=limit + 1, offset=0, after=after)
     page = found[:limit]
-    return page, cursor.encode_position(page[-1].position) if len(found) > limit else None
+    return page, page[-1].position if len(found) > limit else None
 
 
 async def judge(
     session: Transaction, principal: Principal, message_id: str, rating: Rating | None, comment: str | None
 ) -> dict[str, Any] | None:
-    """Say, or (None) take back, what the caller thinks of an answer in a session of theirs. Raises MessageNotFound."""
+    """Say, or (None) take back, what the caller thinks of an answer in a session of theirs. Raises AnswerNotFound."""
     feedback = None
     if rating is not None:
         feedback = {"rating": rating, "comment": comment, "created_at": clock.now().isoformat()}
     if not await SessionRepository(session, principal).judge(message_id, feedback):
-        raise MessageNotFound
+        raise AnswerNotFound
     return feedback
 
 

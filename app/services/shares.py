@@ -54,7 +54,7 @@ async def create(
     if expires_at is not None and expires_at <= clock.now():
         raise ExpiryInThePast
     details = await sessions.get(session, principal, session_id)
-    found, following = await sessions.messages(session, principal, session_id, limit=_MOST_MESSAGES)
+    found, following = await sessions.said(session, principal, session_id, limit=_MOST_MESSAGES)
     copied = _copied(found)
     if not any(message["role"] == "assistant" for message in copied):
         raise NothingToShare

@@ -13,6 +13,7 @@ from app.db.repositories.turns import NewTurn, TurnRepository
 from app.services import maintenance, sessions
 from tests.api.authorization_rows import FINISHED
 from tests.fixtures.people import Caller, Company, People
+from tests.fixtures.provider import Reply, ScriptedProvider
 from tests.fixtures.service import Service
 from tests.fixtures.workers import with_settings
 
@@ -278,7 +279,7 @@ async def test_feedback_stands_with_its_message_until_it_is_taken_back(company: 
     of_question = await company.user.http.put(
         f"/chat/messages/{question['id']}/feedback", json={"rating": "up"}
     )
-    assert of_question.json()["error"]["code"] == "message_not_found"
+    assert of_question.json()["error"]["code"] == "answer_not_found"
 
 
 @pytest.mark.parametrize(
@@ -368,3 +369,27 @@ async def test_an_unknown_form_of_export_is_refused(company: Company, service: S
     response = await company.user.http.get("/chat/sessions/sess/export", params={"format": "docx"})
 
     assert response.status_code == 422
+
+
+async def test_a_session_deleted_while_it_is_answered_ends_its_stream_cleanly(
+    provider_service: Service, provider_client: httpx.AsyncClient, provider: ScriptedProvider
+) -> None:
+    await provider_client.post("/ingest", json={"text": BROCHURE})
+    provider.default = Reply(pieces=tuple(f"word{number} " for number in range(200)), pause_seconds=0.05)
+    body = {"message": "How long is the warranty?", "session_id": "doomed", "stream": True}
+
+    async with provider_client.stream("POST", "/chat", json=body) as stream:
+        lines = stream.aiter_lines()
+        async for line in lines:
+            if line.startswith("event: delta"):
+                break
+        deleted = await provider_client.delete("/chat/sessions/doomed")
+        ends = [line async for line in lines if line in ("event: done", "event: error")]
+
+    assert deleted.status_code == 204
+    assert ends == ["event: done"]
+    assert provider.open_streams == 0
+    assert (await provider_client.get("/chat/sessions/doomed")).status_code == 404
+    assert not len(provider_service.runtime.turns)
+    async with provider_service.runtime.database.unit_of_work(SYSTEM) as session:
+        assert await session.scalar(text("SELECT count(*) FROM messages WHERE session_id = 'doomed'")) == 0

@@ -9,7 +9,7 @@ from app.api.attachments import saved_as
 from app.api.deps import ChatPrincipal, RuntimeDep, TransactionDep
 from app.api.paging import Cursor, Limit, Offset, link_next
 from app.api.schemas.base import OpaqueId
-from app.api.schemas.chat import Feedback, MessageResponse
+from app.api.schemas.chat import Feedback
 from app.api.schemas.sessions import (
     ChangeSessionRequest,
     FeedbackRequest,
@@ -83,26 +83,6 @@ async def change_session(
 async def delete_session(session_id: OpaqueId, runtime: RuntimeDep, principal: ChatPrincipal) -> None:
     """Delete a session with its messages, its links and its files, also while it is being answered."""
     await sessions.delete(runtime, principal, session_id)
-
-
-@router.get("/sessions/{session_id}/messages")
-async def list_messages(
-    session_id: OpaqueId,
-    request: Request,
-    response: Response,
-    session: TransactionDep,
-    principal: ChatPrincipal,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-    offset: Offset = 0,
-) -> list[MessageResponse]:
-    """The messages of one of the caller's own sessions, in their order."""
-    page, following = await sessions.messages(
-        session, principal, session_id, limit=limit, after=cursor, offset=offset
-    )
-    if following:
-        link_next(request, response, cursor=following, offset=0)
-    return [MessageResponse.model_validate(message) for message in page]
 
 
 @router.get("/sessions/{session_id}/export", response_class=StreamingResponse, responses=_EXPORT_DOCS)

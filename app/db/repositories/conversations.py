@@ -32,14 +32,22 @@ class ConversationRepository(Repository):
         return result
 
     async def messages(
-        self, session_id: str, *, limit: int, offset: int, after: int | None = None
+        self,
+        session_id: str,
+        *,
+        limit: int,
+        offset: int,
+        after: int | None = None,
+        all_branches: bool = False,
     ) -> Sequence[Message]:
-        """A page of a session's messages in their order, after the one at the position `after`."""
+        """In their order, after the one at the position `after`; of the active branch, or of all."""
         query = select(Message).where(
             Message.organization_id == self.organization_id, Message.session_id == session_id
         )
         if after is not None:
             query = query.where(Message.position > after)
+        if not all_branches:
+            query = query.where(Message.active)
         return (
             await self.session.scalars(query.order_by(Message.position).limit(limit).offset(offset))
         ).all()

@@ -43,7 +43,7 @@ SELECT e.*, coalesce(lower(e.title) LIKE ALL (a.patterns), false) AS in_title,
     SELECT m.id,
            substring(m.content FROM greatest(1, strpos(lower(m.content), a.first) - 60) FOR 240) AS excerpt
       FROM (SELECT m.id, m.content, m.position FROM messages m
-             WHERE m.organization_id = :organization_id AND m.session_id = e.id
+             WHERE m.organization_id = :organization_id AND m.session_id = e.id AND m.active
              ORDER BY m.position DESC LIMIT :messages) m
      WHERE lower(m.content) LIKE ALL (a.patterns)
      ORDER BY m.position DESC LIMIT 1
@@ -56,7 +56,8 @@ _EXAMINE_NEXT: Final = text(_EXAMINED.format(page=_NEXT_PAGE.text))
 _OWN: Final = "s.organization_id = :organization_id AND s.id = :session_id AND s.owner_id = :owner_id"
 _FIND: Final = text(f"""
 SELECT {_COLUMNS}, s.title_source, s.summary, s.summary_through,
-       (SELECT count(*) FROM messages m WHERE m.organization_id = s.organization_id AND m.session_id = s.id) AS messages
+       (SELECT count(*) FROM messages m
+         WHERE m.organization_id = s.organization_id AND m.session_id = s.id AND m.active) AS messages
   FROM sessions s WHERE {_OWN}
 """)
 _CHANGE: Final = text(f"""
@@ -78,6 +79,10 @@ _FILES: Final = text("""
 SELECT d.id, d.storage_key, d.pending ->> 'storage_key' AS pending_key, pg_notify(:channel, d.id) AS told
   FROM collections c JOIN documents d ON d.organization_id = c.organization_id AND d.collection_id = c.id
  WHERE c.organization_id = :organization_id AND c.session_id = :session_id
+""")
+_STREAMING: Final = text("""
+SELECT id FROM messages
+ WHERE organization_id = :organization_id AND session_id = :session_id AND status = 'streaming'
 """)
 _LOCK: Final = text(f"SELECT s.id FROM sessions s WHERE {_OWN} FOR UPDATE")
 _DELETE: Final = text(f"DELETE FROM sessions s WHERE {_OWN} RETURNING s.id")
@@ -126,6 +131,14 @@ class Details(Listed):
     summary: str | None = None
     summary_through: int | None = None
     messages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What is left to do for a session that is gone: its files, and its answers that are still being given."""
+
+    storage_keys: Collection[str]
+    streaming_ids: Sequence[str]
 
 
 class SessionRepository(TextRepository):
@@ -190,15 +203,19 @@ class SessionRepository(TextRepository):
         values = {**self._session(session_id), "summary": summary, "through": through, "known": known}
         return await self.session.scalar(_SUMMARISE, values) is not None
 
-    async def delete(self, session_id: str, *, channel: str) -> Collection[str] | None:
-        """Delete with messages, shares and files; returns the keys of the files. None when it is not the caller's."""
+    async def delete(self, session_id: str, *, channel: str) -> Deleted | None:
+        """Delete with messages, shares and files. None when it is not the caller's.
+
+        Whoever follows one of its documents on the channel hears of it.
+        """
         own = self._session(session_id)
         if await self.session.scalar(_LOCK, own) is None:
             return None
         rows = await self.session.execute(_FILES, {**own, "channel": channel})
         keys = {key for row in rows for key in (row.storage_key, row.pending_key) if key is not None}
+        streaming = [row.id for row in await self.session.execute(_STREAMING, own)]
         await self.session.scalar(_DELETE, own)
-        return keys
+        return Deleted(keys, streaming)
 
     async def judge(self, message_id: str, feedback: Mapping[str, Any] | None) -> bool:
         """Write what the owner thinks of an answer; False when there is no such answer of theirs."""
