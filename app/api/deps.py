@@ -119,6 +119,7 @@ def require_within(activity: Activity, scope: Scope) -> Callable[..., Coroutine[
 
 AskingPrincipal = Annotated[Principal, Depends(require_within(Activity.CHAT, Scope.CHAT))]
 SearchingPrincipal = Annotated[Principal, Depends(require_within(Activity.SEARCH, Scope.SEARCH))]
+UploadingPrincipal = Annotated[Principal, Depends(require_within(Activity.INGEST, Scope.CHAT))]
 IngestingPrincipal = Annotated[Principal, Depends(require_within(Activity.INGEST, Scope.INGEST))]
 """For the routes that cost something: within the limits of bursts."""
 

@@ -461,7 +461,7 @@ class DefaultCollection(Conflict):
 
 
 class PersonalCollection(Conflict):
-    """A personal collection is its owner's alone: it has no access list and can't be opened."""
+    """A personal collection, like the files of a session, is its owner's alone: it has no access list and can't be opened."""
 
 
 class InvitationNotFound(NotFound):

@@ -41,9 +41,13 @@ def new(prefix: Prefix) -> str:
     return f"{prefix}_{''.join(characters)}"
 
 
+FIRST_OF_SESSIONS: Final = f"{Prefix.SESSION_FILES}_"
+"""The ids of the collections of sessions' files, and of no others, are not less than this; the database sees to it."""
+
+
 def is_of_session(collection_id: str) -> bool:
-    """Whether a collection is that of a session's files: the database lets no others have such an id."""
-    return collection_id.startswith(f"{Prefix.SESSION_FILES}_")
+    """Whether a collection is that of a session's files."""
+    return collection_id >= FIRST_OF_SESSIONS
 
 
 def new_storage_key() -> str:

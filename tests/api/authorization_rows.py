@@ -336,6 +336,7 @@ ROWS: tuple[Row, ...] = (
     Row("GET", "/chat/sessions/{session_id}/shares", _OWNER, CHATTERS, make=shared),
     Row("DELETE", "/chat/sessions/{session_id}/shares", _OWNER, CHATTERS, status=204, make=shared),
     Row("DELETE", "/chat/sessions/{session_id}/shares/{share_id}", _OWNER, CHATTERS, status=204, make=shared),
+    Row("POST", "/chat/upload", CHATTERS, status=202, files=a_file),
     Row("GET", "/shared/{token}", EVERYBODY, make=shared, public=True),
     Row("GET", "/documents", READERS),
     Row("GET", "/documents/{document_id}", READERS & HOME, READERS, make=document),

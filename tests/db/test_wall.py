@@ -38,6 +38,7 @@ from app.db.repositories.identity import IdentityRepository
 from app.db.repositories.index_health import IndexHealthRepository
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.places import PlaceRepository
+from app.db.repositories.session_files import SessionFileRepository
 from app.db.repositories.sessions import SessionRepository
 from app.db.repositories.shares import ShareRepository
 from app.db.repositories.texts import TextsRepository
@@ -85,6 +86,7 @@ class Victim:
     answer_id: str
     listed_user: str
     claim: Claim
+    shelf_id: str
 
     def search(
         self, session: AsyncSession, visible: int, exact_up_to: int = 10_000, **where: Any
@@ -367,6 +369,13 @@ _SESSION_CASES: dict[str, list[Case]] = {
     "SessionRepository.delete": [
         lambda s, v: SessionRepository(s, v.principal).delete("sess_1", channel="c"),
     ],
+    "SessionFileRepository.shelf": [
+        lambda s, v: SessionFileRepository(s, v.principal).shelf("sess_1", title="N", name="N"),
+        lambda s, v: SessionFileRepository(s, v.principal).shelf("sess_new", title="N", name="N"),
+    ],
+    "SessionFileRepository.progress": [
+        lambda s, v: SessionFileRepository(s, v.principal).progress(v.shelf_id, known=["doc_filed"], limit=9)
+    ],
     "ShareRepository.add": [lambda s, v: add_share(s, v, "another")],
     "ShareRepository.count": [lambda s, v: ShareRepository(s, v.principal).count("sess_1")],
     "ShareRepository.newest": [
@@ -454,12 +463,16 @@ async def new_victim(database: Database) -> Victim:
         await queue.enqueue(
             session, document_id="doc_1", organization_id=principal.organization, generation=1
         )
+        shelf = await SessionFileRepository(session, principal).shelf("sess_1", title="T", name="N")
+        assert shelf is not None
+        filed = {**values, "id": "doc_filed", "collection_id": shelf.collection_id, "chunk_count": 0}
+        assert await documents.add_completed(filed, ["canary"]) is not None
         await OutboxRepository(session, principal).add("k1", grace=timedelta(hours=1))
         await IdempotencyRepository(session, principal).begin("known", route="r", **IDEMPOTENT)
     async with database.unit_of_work(SYSTEM) as session:
         claim = await queue.claim(session, claimed_by="worker", lease=timedelta(hours=1))
         assert claim is not None
-    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id, claim)
+    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id, claim, shelf.collection_id)
 
 
 async def snapshot(session: AsyncSession) -> dict[str, list[str]]:

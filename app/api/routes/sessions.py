@@ -3,10 +3,11 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
+from app.api import quotas
 from app.api.attachments import saved_as
-from app.api.deps import ChatPrincipal, RuntimeDep, TransactionDep
+from app.api.deps import ChatPrincipal, IdempotencyKey, RuntimeDep, TransactionDep, UploadingPrincipal
 from app.api.paging import Cursor, Limit, Offset, link_next
 from app.api.schemas.base import OpaqueId
 from app.api.schemas.chat import Feedback
@@ -15,8 +16,12 @@ from app.api.schemas.sessions import (
     FeedbackRequest,
     ListedSessionResponse,
     SessionDetailsResponse,
+    SessionUploadFields,
+    SessionUploadResponse,
 )
 from app.api.session_exports import MEDIA_TYPES, written
+from app.api.session_uploads import receive_session_uploads
+from app.api.uploads import upload_schema
 from app.core.text import clean
 from app.services import session_exports, sessions
 from app.services.sessions import Rating
@@ -100,6 +105,27 @@ async def export_session(
         headers=saved_as(f"{export.session.title}.{ending}"),
         media_type=MEDIA_TYPES[format_],
     )
+
+
+@router.post(
+    "/upload",
+    status_code=202,
+    response_model=SessionUploadResponse,
+    responses={
+        **quotas.RESPONSES,
+        200: {"model": SessionUploadResponse, "description": "All of them were there already."},
+    },
+    openapi_extra=upload_schema(SessionUploadFields),
+)
+async def upload_into_session(
+    request: Request,
+    runtime: RuntimeDep,
+    principal: UploadingPrincipal,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Put files into a conversation. They belong to it alone: only its answers use them, beside the bot's collections, and
+    they are deleted with it. `GET /documents/{id}/events` and the stream of an answer tell how far they are."""
+    return await receive_session_uploads(request, runtime, principal, idempotency_key)
 
 
 @router.put("/messages/{message_id}/feedback")

@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from app.api.schemas.base import CleanText, NameText, PartialModel, RequestModel, ResponseModel
+from app.api.schemas.base import (
+    CleanText,
+    NameText,
+    OpaqueId,
+    PartialModel,
+    RequestModel,
+    ResponseModel,
+)
+from app.api.schemas.documents import Title, UploadResponse
 
 
 class MatchResponse(ResponseModel):
@@ -35,6 +43,23 @@ class SessionDetailsResponse(SessionResponse):
 class ChangeSessionRequest(PartialModel):
     title: Annotated[NameText, Field(max_length=200)] | None = None
     pinned: bool | None = Field(None, description="Pinned sessions come first in the list.")
+
+
+class SessionUploadFields(RequestModel):
+    """What may stand in the form beside the files."""
+
+    session_id: OpaqueId | None = Field(
+        None, description="Made when unknown; leave it out for a new session."
+    )
+    title: Title | None = Field(None, description="Of one file; default: its name.")
+
+
+class SessionUploadResponse(ResponseModel):
+    """The session, the collection of its files, and what became of each."""
+
+    session_id: str
+    collection_id: str
+    documents: list[UploadResponse]
 
 
 class FeedbackRequest(RequestModel):

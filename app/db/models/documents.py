@@ -102,7 +102,7 @@ class Collection(Base):
             "owner_id IS NULL OR (visibility = 'restricted' AND NOT is_default)", name="personal"
         ),
         CheckConstraint(
-            "(session_id IS NOT NULL) = starts_with(id, 'sfc_')"
+            "(session_id IS NOT NULL) = (id COLLATE \"C\" >= 'sfc_')"
             " AND (session_id IS NULL OR (owner_id IS NULL AND visibility = 'restricted' AND NOT is_default))",
             name="session",
         ),

@@ -1,0 +1,124 @@
+"""Files put into a conversation: a private collection of its own, made on demand, which goes with the session.
+
+An answer waits a little for files that are still being read, and tells how far they are; then it goes on without them and
+says which ones it had to leave out.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from app.core import ids
+from app.core.errors import SessionNotFound, TooManySessionFiles
+from app.core.principal import Principal
+from app.db import queue
+from app.db.models import DocumentStatus
+from app.db.repositories.session_files import FileState, SessionFileRepository
+from app.services.runtime import Runtime
+
+_COLLECTION_NAME: Final = "Files of a session"
+_MOST_FILES: Final = 50
+_TITLE_CHARACTERS: Final = 80
+_LONGEST_PAUSE_SECONDS: Final = 0.5
+"""Notifications are hints, and may be lost with a connection."""
+
+_TO_COME: Final = (DocumentStatus.UPLOADED, DocumentStatus.PROCESSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    session_id: str
+    collection_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileProgress:
+    """How far a file of the session is, while it is being read and once it has been."""
+
+    document_id: str
+    title: str
+    status: str
+    stage: str | None
+    progress: float
+    error: dict[str, Any] | None
+
+    @property
+    def is_to_come(self) -> bool:
+        return self.status in _TO_COME
+
+
+async def place(
+    runtime: Runtime, principal: Principal, session_id: str | None, *, title: str | None, arriving: int
+) -> Place:
+    """Where files of a session of the caller's go; a session that is not there is made, called after the file.
+
+    Raises SessionNotFound and TooManySessionFiles.
+    """
+    session_id = session_id or ids.new(ids.Prefix.SESSION)
+    name = " ".join((title or "").split())[:_TITLE_CHARACTERS] or _COLLECTION_NAME
+    async with runtime.database.unit_of_work(principal) as session:
+        shelf = await SessionFileRepository(session, principal).shelf(
+            session_id, title=name, name=_COLLECTION_NAME
+        )
+        if shelf is None:
+            raise SessionNotFound
+        if shelf.documents + arriving > _MOST_FILES:
+            raise TooManySessionFiles(details={"limit": _MOST_FILES})
+    return Place(session_id, shelf.collection_id)
+
+
+class Watch:
+    """The files of a session that were yet to be read when somebody asked."""
+
+    def __init__(self, runtime: Runtime, principal: Principal, collection_id: str) -> None:
+        self._runtime = runtime
+        self._principal = principal
+        self._collection_id = collection_id
+        self._states: dict[str, FileState] = {}
+
+    @property
+    def to_come(self) -> list[FileProgress]:
+        """Those that can't be searched yet."""
+        return [_progress(state) for state in self._states.values() if state.status in _TO_COME]
+
+    async def news(self) -> list[FileProgress]:
+        """What has changed since this was last asked; of files that are gone, nothing."""
+        async with self._runtime.database.direct(self._principal) as session:
+            found = await SessionFileRepository(session, self._principal).progress(
+                self._collection_id, known=self._states, limit=_MOST_FILES
+            )
+        before, self._states = self._states, {state.document_id: state for state in found}
+        return [_progress(state) for state in found if before.get(state.document_id) != state]
+
+    async def wait(self, seconds: float) -> AsyncGenerator[FileProgress, None]:
+        """What there is to tell until all files can be searched (or can't be read), for so long at most."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        for told in await self.news():
+            yield told
+        while self.to_come and (left := deadline - loop.time()) > 0:
+            await self._changed(min(left, _LONGEST_PAUSE_SECONDS))
+            for told in await self.news():
+                yield told
+
+    async def _changed(self, seconds: float) -> None:
+        names = [told.document_id for told in self.to_come]
+        with (
+            self._runtime.listener.watching(queue.DOCUMENTS, *names) as changed,
+            contextlib.suppress(TimeoutError),
+        ):
+            await asyncio.wait_for(changed.wait(), seconds)
+
+
+def _progress(state: FileState) -> FileProgress:
+    return FileProgress(
+        document_id=state.document_id,
+        title=state.title,
+        status=state.status,
+        stage=state.stage,
+        progress=1.0 if state.status == DocumentStatus.COMPLETED else state.progress,
+        error=None if state.error is None else json.loads(state.error),
+    )
