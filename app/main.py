@@ -17,6 +17,7 @@ from app.api.middleware import add_middleware
 from app.api.one_time_pages import add_one_time_pages
 from app.api.routes import ROUTERS
 from app.api.schemas.base import ErrorResponse
+from app.api.socket_admission import Places
 from app.core import crypto, memory
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
 from app.core.errors import AppError, ServiceStopping, StartupError
@@ -81,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
     )
     app.state.draining = Draining()
+    app.state.socket_places = Places()
     add_middleware(app, settings)
     add_error_handlers(app)
     add_documentation(app)

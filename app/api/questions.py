@@ -2,6 +2,7 @@
 
 from app.api.schemas.chat import AnswerOptions, ChatRequest, EditRequest
 from app.api.schemas.filters import search_filter
+from app.api.schemas.sockets import UserMessage
 from app.core.bots import DEFAULT_BOT
 from app.rag.llms import Turn
 from app.services.answers import Question
@@ -17,6 +18,8 @@ def question_of(
             history = tuple(Turn(message.role, message.content) for message in body.messages[:-1])
     elif isinstance(body, EditRequest):
         message = body.message
+    elif isinstance(body, UserMessage):
+        message, session_id = body.message, body.session_id
     return Question(
         message=message,
         session_id=session_id,

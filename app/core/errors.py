@@ -374,6 +374,22 @@ class RateLimited(AppError):
         self.quotas = quotas
 
 
+class InvalidMessage(Invalid):
+    """The message is none that this connection knows, or lacks something."""
+
+
+class TooManyAnswers(AppError):
+    """Too many answers are followed on this connection at once; wait for one of them to end."""
+
+    category = Category.LIMITED
+
+
+class TooManyConnections(AppError):
+    """There are too many connections with these credentials; close one of them."""
+
+    category = Category.LIMITED
+
+
 class InvalidRefreshToken(Unauthenticated):
     """The refresh token is unknown, expired, ended, or was used before; log in again."""
 

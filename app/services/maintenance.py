@@ -14,7 +14,7 @@ from app.core.errors import AppError
 from app.core.principal import SYSTEM
 from app.db import upkeep
 from app.db.repositories.conversations import interrupt_abandoned_answers
-from app.services import indexing, logins, sessions, shares
+from app.services import indexing, logins, sessions, shares, tickets
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -44,6 +44,7 @@ async def run_once(runtime: Runtime) -> None:
             session, older_than=timedelta(seconds=runtime.settings.longest_turn_seconds)
         )
         await logins.purge(session)
+        await tickets.purge(session)
     if interrupted:
         log.info("answers_interrupted", count=interrupted)
     await upkeep.ensure_vector_index(

@@ -248,6 +248,12 @@ async def shared(cast: Cast) -> dict[str, str]:
     return {**made, "share_id": share.share.id, "token": share.token}
 
 
+async def asked(cast: Cast) -> dict[str, str]:
+    """The question of a conversation that is answered."""
+    made = await answered(cast)
+    return {**made, "message_id": made["question_id"]}
+
+
 async def user(cast: Cast) -> dict[str, str]:
     return {"user_id": (await new_person(cast.service, organization_id=cast.organization_id)).id}
 
@@ -287,7 +293,7 @@ async def third_organization(cast: Cast) -> dict[str, str]:
 
 
 _SUPERADMINS = frozenset({Persona.SUPERADMIN})
-_OWNER = frozenset({Persona.USER})
+_ITS_OWNER = frozenset({Persona.USER})
 
 ROWS: tuple[Row, ...] = (
     Row("GET", "/health", EVERYBODY, public=True),
@@ -303,41 +309,68 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/search", SEARCHERS, body=fixed(query="When does the office open?")),
     Row("POST", "/chat", CHATTERS, body=fixed(message="When does the office open?")),
     Row("GET", "/chat/sessions", CHATTERS),
-    Row("GET", "/chat/sessions/{session_id}", _OWNER, CHATTERS, make=conversation),
+    Row("GET", "/chat/sessions/{session_id}", _ITS_OWNER, CHATTERS, make=conversation),
     Row(
         "PATCH",
         "/chat/sessions/{session_id}",
-        _OWNER,
+        _ITS_OWNER,
         CHATTERS,
         body=fixed(title="N", pinned=True),
         make=conversation,
     ),
-    Row("DELETE", "/chat/sessions/{session_id}", _OWNER, CHATTERS, status=204, make=conversation),
-    Row("GET", "/chat/sessions/{session_id}/messages", _OWNER, CHATTERS, make=conversation),
-    Row("GET", "/chat/sessions/{session_id}/export", _OWNER, CHATTERS, make=answered),
+    Row("DELETE", "/chat/sessions/{session_id}", _ITS_OWNER, CHATTERS, status=204, make=conversation),
+    Row("GET", "/chat/sessions/{session_id}/messages", _ITS_OWNER, CHATTERS, make=conversation),
+    Row("GET", "/chat/sessions/{session_id}/export", _ITS_OWNER, CHATTERS, make=answered),
     Row(
         "PUT",
         "/chat/messages/{message_id}/feedback",
-        _OWNER,
+        _ITS_OWNER,
         CHATTERS,
         body=fixed(rating="down", comment="It opens at ten."),
         make=answered,
     ),
-    Row("DELETE", "/chat/messages/{message_id}/feedback", _OWNER, CHATTERS, status=204, make=answered),
+    Row("DELETE", "/chat/messages/{message_id}/feedback", _ITS_OWNER, CHATTERS, status=204, make=answered),
     Row(
         "POST",
         "/chat/sessions/{session_id}/shares",
-        _OWNER,
+        _ITS_OWNER,
         CHATTERS,
         status=201,
         body=fixed(expires_at="2100-01-01T00:00:00Z"),
         make=answered,
     ),
-    Row("GET", "/chat/sessions/{session_id}/shares", _OWNER, CHATTERS, make=shared),
-    Row("DELETE", "/chat/sessions/{session_id}/shares", _OWNER, CHATTERS, status=204, make=shared),
-    Row("DELETE", "/chat/sessions/{session_id}/shares/{share_id}", _OWNER, CHATTERS, status=204, make=shared),
+    Row("GET", "/chat/sessions/{session_id}/shares", _ITS_OWNER, CHATTERS, make=shared),
+    Row("DELETE", "/chat/sessions/{session_id}/shares", _ITS_OWNER, CHATTERS, status=204, make=shared),
+    Row(
+        "DELETE",
+        "/chat/sessions/{session_id}/shares/{share_id}",
+        _ITS_OWNER,
+        CHATTERS,
+        status=204,
+        make=shared,
+    ),
     Row("POST", "/chat/upload", CHATTERS, status=202, files=a_file),
     Row("GET", "/shared/{token}", EVERYBODY, make=shared, public=True),
+    Row("POST", "/chat/messages/{message_id}/stop", _ITS_OWNER, CHATTERS, make=answered),
+    Row("POST", "/chat/messages/{message_id}/select", _ITS_OWNER, CHATTERS, make=answered),
+    Row("GET", "/chat/messages/{message_id}/events", _ITS_OWNER, CHATTERS, make=answered),
+    Row(
+        "POST",
+        "/chat/messages/{message_id}/regenerate",
+        _ITS_OWNER,
+        CHATTERS,
+        body=fixed(),
+        make=answered,
+    ),
+    Row(
+        "POST",
+        "/chat/messages/{message_id}/edit",
+        _ITS_OWNER,
+        CHATTERS,
+        body=fixed(message="When does the office open?"),
+        make=asked,
+    ),
+    Row("POST", "/chat/ws/ticket", CHATTERS, status=201),
     Row("GET", "/documents", READERS),
     Row("GET", "/documents/{document_id}", READERS & HOME, READERS, make=document),
     Row("GET", "/documents/{document_id}/chunks", READERS & HOME, READERS, make=document),
@@ -457,4 +490,85 @@ ROWS: tuple[Row, ...] = (
     Row("DELETE", "/api-keys/{key_id}", MANAGERS & HOME, MANAGERS, status=204, make=api_key),
     Row("GET", "/audit", MANAGERS),
     Row("GET", "/audit/export", MANAGERS),
+)
+
+
+@dataclass(frozen=True)
+class SocketRow:
+    """One message over the WebSocket connection at a path. `allowed` get a message of the type `answered`; who has the
+    right in general but not to this object gets `not_found`; others on the connection `missing_scope`.
+
+    `connected` are who may open the connection at all.
+    """
+
+    path: str
+    message: Callable[[dict[str, str]], dict[str, Any]]
+    answered: str
+    connected: frozenset[Persona]
+    allowed: frozenset[Persona]
+    general: frozenset[Persona] = frozenset()
+    not_found: str = ""
+    make: Make | None = None
+
+
+CONNECTED = CHATTERS | READERS
+SOCKET_ROWS: tuple[SocketRow, ...] = (
+    SocketRow("/chat/ws", lambda _: {"type": "ping"}, "pong", CONNECTED, CONNECTED),
+    SocketRow(
+        "/chat/ws",
+        lambda _: {"type": "user_message", "message": "When does the office open?"},
+        "stream_start",
+        CONNECTED,
+        CHATTERS,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "regenerate", **made},
+        "stream_start",
+        CONNECTED,
+        _ITS_OWNER,
+        CHATTERS,
+        "message_not_found",
+        answered,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "user_message", "message": "Other?", "edit_of": made["message_id"]},
+        "stream_start",
+        CONNECTED,
+        _ITS_OWNER,
+        CHATTERS,
+        "message_not_found",
+        asked,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "resume", **made},
+        "stream_start",
+        CONNECTED,
+        _ITS_OWNER,
+        CHATTERS,
+        "answer_not_found",
+        answered,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "stop", **made},
+        "message_saved",
+        CONNECTED,
+        _ITS_OWNER,
+        CHATTERS,
+        "answer_not_found",
+        answered,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "follow_document", **made},
+        "document_progress",
+        CONNECTED,
+        READERS & HOME,
+        READERS,
+        "document_not_found",
+        document,
+    ),
 )

@@ -29,6 +29,7 @@ from app.db.engine import AnyTransaction, Database
 from app.db.models import Base, Document, Stage
 from app.db.queue import Claim
 from app.db.repositories.base import Repository, TextRepository
+from app.db.repositories.branches import BranchRepository, Place
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository
@@ -174,6 +175,15 @@ async def to_process_anew(session: AsyncSession, v: Victim) -> object:
 
 async def queue_of(session: AsyncSession, v: Victim) -> object:
     return [number for number in await IndexHealthRepository(session, v.principal).queue() if number]
+
+
+OTHER_ANSWER = Place("sess_2", "assistant", "changed")
+
+
+async def siblings_of(session: AnyTransaction, v: Victim) -> object:
+    branches = BranchRepository(session, v.principal)
+    await branches.show(OTHER_ANSWER, "msg_second_answer")  # so that there are parents
+    return await branches.siblings("sess_2", ["", "msg_second_question"])
 
 
 CASES: dict[str, list[Case]] = {
@@ -338,6 +348,36 @@ CASES: dict[str, list[Case]] = {
     "TurnRepository.finish_answer": [
         lambda s, v: TurnRepository(s, v.principal).finish_answer(v.answer_id, FINISHED)
     ],
+    "TurnRepository.find_answer": [lambda s, v: TurnRepository(s, v.principal).find_answer(v.answer_id)],
+    "TurnRepository.write_part": [
+        lambda s, v: TurnRepository(s, v.principal).write_part(v.answer_id, "changed", [])
+    ],
+    "TurnRepository.end_dead": [
+        lambda s, v: TurnRepository(s, v.principal).end_dead(
+            v.answer_id, status="interrupted", finish_reason="x"
+        )
+    ],
+    "BranchRepository.find": [lambda s, v: BranchRepository(s, v.principal).find(v.answer_id)],
+    "BranchRepository.answer_again": [
+        lambda s, v: BranchRepository(s, v.principal).answer_again(
+            OTHER_ANSWER, "msg_second_answer", answer_id="msg_again", model="m", history=9
+        )
+    ],
+    "BranchRepository.ask_otherwise": [
+        lambda s, v: BranchRepository(s, v.principal).ask_otherwise(
+            OTHER_ANSWER,
+            "msg_second_question",
+            "q",
+            question_id="msg_q",
+            answer_id="msg_a",
+            model="m",
+            history=9,
+        )
+    ],
+    "BranchRepository.show": [
+        lambda s, v: BranchRepository(s, v.principal).show(OTHER_ANSWER, "msg_second_answer")
+    ],
+    "BranchRepository.siblings": [siblings_of],
     "ConversationRepository.find_session": [
         lambda s, v: ConversationRepository(s, v.principal).find_session("sess_1")
     ],

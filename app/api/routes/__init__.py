@@ -16,6 +16,7 @@ from app.api.routes import (
     search,
     sessions,
     shares,
+    sockets,
     totp,
     users,
 )
@@ -30,6 +31,7 @@ ROUTERS: Final = (
     chat.router,
     sessions.router,
     shares.router,
+    sockets.router,
     auth.router,
     totp.router,
     users.router,
