@@ -183,6 +183,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             listener=listener,
             web=PageFetcher(),
         )
+        stack.push_async_callback(runtime.background.aclose)
         await stack.enter_async_context(relay.running(runtime))
         yield runtime
 

@@ -330,6 +330,19 @@ class Settings(BaseSettings):
     max_history_tokens: int = Field(
         3000, ge=0, le=1_000_000, description="Token budget of those messages; the oldest go first."
     )
+    chat_titles: Literal["off", "people", "all"] = Field(
+        "people",
+        description="Whose new sessions get a title by the chat model after the first answer, in a small call of its own:"
+        " those of people who have logged in, all (also those of API keys), or none; until then, and without a model, a"
+        " session is called after its first question.",
+    )
+    chat_file_wait_seconds: float = Field(
+        10,
+        ge=0,
+        le=120,
+        description="How long an answer waits for a file of its session that is still being read, before it goes on"
+        " without.",
+    )
     session_retention_days: int = Field(
         0,
         ge=0,
@@ -437,7 +450,8 @@ class Settings(BaseSettings):
     def longest_turn_seconds(self) -> float:
         """After this long without an end, a turn's process must have died: nothing in a turn may wait longer."""
         models = 3 if self.chat_fallback_model else 2
-        return models * self.provider_timeout_seconds + self.chat_resume_seconds + 30
+        waits = self.chat_resume_seconds + self.chat_file_wait_seconds
+        return models * self.provider_timeout_seconds + waits + 30
 
 
 def _rates(activity: str, text: str) -> tuple[Rate, ...]:

@@ -12,6 +12,7 @@ from app.db.repositories.chunks import ScopeSizes
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
+from app.services.background import Background
 from app.services.bursts import Counters
 from app.services.live import LiveTurns
 from app.services.web_pages import PageFetcher
@@ -42,6 +43,7 @@ class Runtime:
     listener: Listener
     web: PageFetcher
     turns: LiveTurns = field(default_factory=LiveTurns)
+    background: Background = field(default_factory=Background)
 
     def require_matching_index(self) -> None:
         """Raise EmbeddingModelMismatch where vectors of two models would be compared."""

@@ -7,8 +7,9 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from app.core.errors import OriginalMissing
 from app.core.principal import SYSTEM
-from app.services import files, session_files
+from app.services import session_files
 from tests.api.test_sessions import BROCHURE, tell
 from tests.fixtures.people import Caller, Company, People
 from tests.fixtures.service import Service
@@ -162,7 +163,7 @@ async def test_a_file_dies_with_its_session_and_nothing_of_it_stays(
             )
             == 0
         )
-    with pytest.raises(files.AppError):
+    with pytest.raises(OriginalMissing):
         [block async for block in service.runtime.originals.read(key)]
 
 

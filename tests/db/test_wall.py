@@ -186,6 +186,11 @@ async def siblings_of(session: AnyTransaction, v: Victim) -> object:
     return await branches.siblings("sess_2", ["", "msg_second_question"])
 
 
+async def state_of(session: AsyncSession, v: Victim) -> object:
+    """The victim's session has files."""
+    return (await TurnRepository(session, v.principal).state("sess_1")).files_id
+
+
 CASES: dict[str, list[Case]] = {
     "TextsRepository.look_up": [
         lambda s, v: TextsRepository(s, v.principal).look_up(collection_id=v.collection_id, sha256="0"),
@@ -340,6 +345,7 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: TurnRepository(s, v.principal).open_turn(new_turn("sess_2", "a"), history=9),
         lambda s, v: TurnRepository(s, v.principal).open_turn(new_turn("sess_new", "b"), history=9),
     ],
+    "TurnRepository.state": [state_of],
     "TurnRepository.interrupt_dead_answer": [
         lambda s, v: TurnRepository(s, v.principal).interrupt_dead_answer(
             "sess_1", before=datetime(2100, 1, 1, tzinfo=UTC)
@@ -494,8 +500,8 @@ async def new_victim(database: Database) -> Victim:
         first = replace(CHUNK, ordinal=0)
         await documents.add_chunks("doc_1", [first], embedding_model="m")
         turns = TurnRepository(session, principal)
-        assert await turns.open_turn(new_turn("sess_1", "first"), history=0) == []
-        assert await turns.open_turn(new_turn("sess_2", "second"), history=0) == []
+        assert await turns.open_turn(new_turn("sess_1", "first"), history=0) is not None
+        assert await turns.open_turn(new_turn("sess_2", "second"), history=0) is not None
         await turns.finish_answer("msg_second_answer", FINISHED)
         assert await ShareRepository(session, principal).add(
             "sess_1", token_hash="known", title="canary", messages=[], expires_at=None

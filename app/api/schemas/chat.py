@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from app.api.schemas.base import ErrorDetail, OpaqueId, RequestModel, ResponseModel
+from app.api.schemas.documents import DocumentEvent
 from app.api.schemas.filters import Filters
 from app.api.schemas.search import CollectionIds, TopK
 
@@ -99,6 +100,13 @@ class Usage(ResponseModel):
     cost_usd: str | None = Field(examples=["0.00048"])
 
 
+class PendingDocument(ResponseModel):
+    document_id: str
+    title: str
+    status: Literal["uploaded", "processing"]
+    progress: float
+
+
 class ChatResponse(ResponseModel):
     session_id: str
     message_id: str
@@ -110,6 +118,9 @@ class ChatResponse(ResponseModel):
     finish_reason: str = Field(description="`stop`, `length`, … of the model; `stopped` by the client.")
     fallback: bool = Field(description="Whether another one answered than the bot's model.")
     fallback_reason: str | None = Field(description="The code of the error that kept that one from it.")
+    pending_documents: list[PendingDocument] = Field(
+        description="Files of the session that were still being read, so that the answer could not use them."
+    )
 
 
 class BranchResponse(ResponseModel):
@@ -120,6 +131,13 @@ class SessionEvent(ResponseModel):
     type: Literal["session"] = "session"
     session_id: str
     message_id: str
+
+
+class DocumentProgressEvent(ResponseModel):
+    """How far a file of the session is. It has the id of the event before it."""
+
+    type: Literal["document_progress"] = "document_progress"
+    document: DocumentEvent
 
 
 class SourcesEvent(ResponseModel):
@@ -143,7 +161,8 @@ class ErrorEvent(ResponseModel):
 
 
 StreamEvent = Annotated[
-    SessionEvent | SourcesEvent | DeltaEvent | DoneEvent | ErrorEvent, Field(discriminator="type")
+    SessionEvent | DocumentProgressEvent | SourcesEvent | DeltaEvent | DoneEvent | ErrorEvent,
+    Field(discriminator="type"),
 ]
 
 

@@ -56,6 +56,9 @@ _EXAMINE_NEXT: Final = text(_EXAMINED.format(page=_NEXT_PAGE.text))
 _OWN: Final = "s.organization_id = :organization_id AND s.id = :session_id AND s.owner_id = :owner_id"
 _FIND: Final = text(f"""
 SELECT {_COLUMNS}, s.title_source, s.summary, s.summary_through,
+       EXISTS (SELECT FROM messages m
+                WHERE m.organization_id = s.organization_id AND m.session_id = s.id AND m.position = s.summary_through
+                  AND m.active) AS summary_is_shown,
        (SELECT count(*) FROM messages m
          WHERE m.organization_id = s.organization_id AND m.session_id = s.id AND m.active) AS messages
   FROM sessions s WHERE {_OWN}
@@ -130,6 +133,8 @@ class Details(Listed):
     title_source: str = ""
     summary: str | None = None
     summary_through: int | None = None
+    summary_is_shown: bool = False
+    """Whether it is of the branch that is shown."""
     messages: int = 0
 
 
@@ -186,6 +191,7 @@ class SessionRepository(TextRepository):
             title_source=row.title_source,
             summary=row.summary,
             summary_through=row.summary_through,
+            summary_is_shown=row.summary_is_shown,
             messages=row.messages,
         )
 

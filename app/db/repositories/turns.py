@@ -14,11 +14,28 @@ from app.core.errors import SessionBusy
 from app.db.engine import AnyTransaction
 from app.db.repositories.base import TextRepository
 
-_OPEN_TURN: Final = text("""
+_STATE_OF_SESSION: Final = """\
+opened.title_source,
+       (SELECT c.id FROM collections c
+         WHERE c.organization_id = :organization_id AND c.session_id = :session_id) AS files_id,
+       CASE WHEN opened.summary IS NOT NULL
+             AND EXISTS (SELECT FROM messages m
+                          WHERE m.organization_id = :organization_id AND m.session_id = :session_id
+                            AND m.position = opened.summary_through AND m.active)
+            THEN opened.summary END AS summary"""
+_STATE: Final = text(f"""
+SELECT {_STATE_OF_SESSION} FROM sessions opened
+ WHERE opened.organization_id = :organization_id AND opened.id = :session_id
+""")
+
+_OPEN_TURN: Final = text(f"""
 WITH opened AS (
   INSERT INTO sessions (organization_id, id, owner_id, title) VALUES (:organization_id, :session_id, :owner_id, :title)
-  ON CONFLICT (organization_id, id) DO UPDATE SET updated_at = now()
-  RETURNING owner_id
+  ON CONFLICT (organization_id, id) DO UPDATE
+    SET updated_at = now(),
+        title = CASE sessions.title_source WHEN 'file' THEN excluded.title ELSE sessions.title END,
+        title_source = CASE sessions.title_source WHEN 'file' THEN 'question' ELSE sessions.title_source END
+  RETURNING owner_id, title_source, summary, summary_through
 ), added AS (
   INSERT INTO messages (id, organization_id, session_id, role, content, status, model)
   SELECT turn.id, :organization_id, :session_id, turn.role, turn.content, turn.status, turn.model
@@ -29,7 +46,7 @@ WITH opened AS (
    WHERE opened.owner_id = :owner_id
    ORDER BY turn.n
 )
-SELECT opened.owner_id,
+SELECT opened.owner_id, {_STATE_OF_SESSION},
        ARRAY(SELECT ROW(earlier.role, earlier.content)
                FROM (SELECT role, content, position FROM messages
                       WHERE organization_id = :organization_id AND session_id = :session_id AND active
@@ -112,9 +129,29 @@ class StoredAnswer:
     question: str
 
 
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What a turn must know of its session. `files_id` is the collection of its own files, if it has any.
+
+    The summary is of older messages of the branch that is shown.
+    """
+
+    title_source: str = "question"
+    files_id: str | None = None
+    summary: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTurn:
+    """What a turn begins with: the messages before it, oldest first, and its session."""
+
+    history: list[StoredTurn]
+    state: SessionState
+
+
 class TurnRepository(TextRepository):
-    async def open_turn(self, turn: NewTurn, *, history: int) -> list[StoredTurn] | None:
-        """Store the turn, in a new session or in one of the caller's; returns its last messages before, oldest first.
+    async def open_turn(self, turn: NewTurn, *, history: int) -> OpenedTurn | None:
+        """Store the turn, in a new session or in one of the caller's; returns its last messages before it.
 
         None when the session is somebody else's. Raises SessionBusy while another turn of it is being answered.
         """
@@ -136,7 +173,16 @@ class TurnRepository(TextRepository):
             raise
         if row.owner_id != self.principal.id:
             return None
-        return [StoredTurn(*message) for message in row.history]
+        return OpenedTurn([StoredTurn(*message) for message in row.history], _state(row))
+
+    async def state(self, session_id: str) -> SessionState:
+        """That of a session, for turns that begin a branch of it."""
+        row = (
+            await self.session.execute(
+                _STATE, {"organization_id": self.organization_id, "session_id": session_id}
+            )
+        ).one_or_none()
+        return SessionState() if row is None else _state(row)
 
     async def interrupt_dead_answer(self, session_id: str, *, before: datetime) -> None:
         """Let go of a session whose answer was left streaming, by a process that must have died since."""
@@ -203,6 +249,10 @@ class TurnRepository(TextRepository):
             "finish_reason": finish_reason,
         }
         return (await self.session.scalar(_END_DEAD, values)) is not None
+
+
+def _state(row: Any) -> SessionState:
+    return SessionState(row.title_source, row.files_id, row.summary)
 
 
 async def notify(session: AnyTransaction, channel: str, payload: str) -> None:
