@@ -182,6 +182,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             web=PageFetcher(AddressPolicy(settings.reachable_networks)),
             analysts=analysts,
         )
+        stack.push_async_callback(runtime.background.aclose)
         await stack.enter_async_context(relay.running(runtime))
         yield runtime
 

@@ -144,6 +144,7 @@ def require_one_of(*scopes: Scope) -> Callable[[Principal], Coroutine[Any, Any, 
 
 AskingPrincipal = Annotated[Principal, Depends(require_within(Activity.CHAT, Scope.CHAT))]
 SearchingPrincipal = Annotated[Principal, Depends(require_within(Activity.SEARCH, Scope.SEARCH))]
+UploadingPrincipal = Annotated[Principal, Depends(require_within(Activity.INGEST, Scope.CHAT))]
 IngestingPrincipal = Annotated[Principal, Depends(require_within(Activity.INGEST, Scope.INGEST))]
 TryingPrincipal = Annotated[Principal, Depends(require_within(Activity.CHAT, Scope.MANAGE))]
 """For the routes that cost something: within the limits of bursts."""

@@ -55,6 +55,8 @@ class Action(StrEnum):
     BOT_COLLECTION_REMOVED = "bot_collection.removed"
     BOT_ACCESS_GRANTED = "bot_access.granted"
     BOT_ACCESS_REVOKED = "bot_access.revoked"
+    SHARE_CREATED = "share.created"
+    SHARE_REVOKED = "share.revoked"
     INDEX_REPAIRED = "index.repaired"
     INDEX_REBUILD_STARTED = "index.rebuild_started"
     INDEX_REBUILD_CANCELLED = "index.rebuild_cancelled"

@@ -145,6 +145,10 @@ class Settings(BaseSettings):
         "300/minute per user, 3000/minute per key, 6000/minute per address",
         description="Texts put in; written like RATE_LIMIT_CHAT.",
     )
+    rate_limit_shared: str = Field(
+        "60/minute per address",
+        description="Openings of shared conversations from one address, with right links or wrong ones; `off` for no limit.",
+    )
     redis_url: SecretStr | None = Field(
         None,
         description="redis:// or rediss:// URL where the RATE_LIMIT_ settings are counted for all processes together;"
@@ -384,6 +388,31 @@ class Settings(BaseSettings):
     max_history_tokens: int = Field(
         3000, ge=0, le=1_000_000, description="Token budget of those messages; the oldest go first."
     )
+    chat_titles: Literal["off", "people", "all"] = Field(
+        "people",
+        description="Whose new sessions get a title by the chat model after the first answer, in a small call of its own:"
+        " those of people who have logged in, all (also those of API keys), or none; until then, and without a model, a"
+        " session is called after its first question.",
+    )
+    chat_file_wait_seconds: float = Field(
+        10,
+        ge=0,
+        le=120,
+        description="How long an answer waits for a file of its session that is still being read, before it goes on"
+        " without.",
+    )
+    session_retention_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Sessions that were not used for so many days are deleted with their messages, links and files; 0 keeps"
+        " them.",
+    )
+    share_links: bool = Field(
+        True,
+        description="Whether people can share a conversation of theirs by a link that opens without an account; false also"
+        " closes the links that there are.",
+    )
     chat_busy_wait_seconds: float = Field(
         0,
         ge=0,
@@ -416,7 +445,9 @@ class Settings(BaseSettings):
         _networks(value)
         return value
 
-    @field_validator("rate_limit_login", "rate_limit_chat", "rate_limit_search", "rate_limit_ingest")
+    @field_validator(
+        "rate_limit_login", "rate_limit_chat", "rate_limit_search", "rate_limit_ingest", "rate_limit_shared"
+    )
     @classmethod
     def _is_of_rates(cls, value: str, info: ValidationInfo) -> str:
         _rates(str(info.field_name).removeprefix("rate_limit_"), value)
@@ -487,11 +518,13 @@ class Settings(BaseSettings):
     def longest_turn_seconds(self) -> float:
         """After this long without an end, a turn's process must have died: nothing in a turn may wait longer."""
         models = 3 if self.chat_fallback_model else 2
-        return models * self.provider_timeout_seconds + self.chat_resume_seconds + 30
+        waits = self.chat_resume_seconds + self.chat_file_wait_seconds
+        return models * self.provider_timeout_seconds + waits + 30
 
 
 def _rates(activity: str, text: str) -> tuple[Rate, ...]:
-    subjects = (Subject.ADDRESS,) if activity == Activity.LOGIN else tuple(Subject)
+    by_address = activity in (Activity.LOGIN, Activity.SHARED)
+    subjects = (Subject.ADDRESS,) if by_address else tuple(Subject)
     return rates.rates(text, name=activity, subjects=subjects)
 
 

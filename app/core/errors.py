@@ -188,6 +188,30 @@ class SessionNotFound(NotFound):
     """There is no such session."""
 
 
+class ShareNotFound(NotFound):
+    """There is nothing shared under this link: it is wrong, has expired, or was revoked."""
+
+
+class SharingDisabled(Forbidden):
+    """Conversations can't be shared by a link here (setting SHARE_LINKS)."""
+
+
+class NothingToShare(Conflict):
+    """There is no answer in this session yet that could be shared."""
+
+
+class TooManyShares(Conflict):
+    """This session has as many links as it can have; revoke one of them first."""
+
+
+class TooLargeToShare(TooLarge):
+    """This conversation is too long to be shared by a link; export it instead."""
+
+
+class TooManySessionFiles(Conflict):
+    """This session has as many files as it can have; delete one of them, or put them into a collection."""
+
+
 class InvalidCursor(Invalid):
     """The cursor is not one that this list gave out."""
 
@@ -508,7 +532,7 @@ class DefaultCollection(Conflict):
 
 
 class PersonalCollection(Conflict):
-    """A personal collection is its owner's alone: it has no access list and can't be opened."""
+    """A personal collection, like the files of a session, is its owner's alone: it has no access list and can't be opened."""
 
 
 class InvitationNotFound(NotFound):

@@ -66,11 +66,16 @@ class SearchFilter:
     """What the title contains, in any case."""
     created: tuple[tuple[Operator, datetime], ...] = ()
     """Bounds of when the document came."""
+    session_collection_id: str | None = None
+    """The files of the session that is asked in, beside what `collection_ids` None reaches: those of no other session."""
 
     @property
     def selects(self) -> bool:
         """Whether it filters by anything but collections."""
-        return self != SearchFilter(collection_ids=self.collection_ids)
+        places = SearchFilter(
+            collection_ids=self.collection_ids, session_collection_id=self.session_collection_id
+        )
+        return self != places
 
 
 EVERYTHING: Final = SearchFilter()

@@ -14,7 +14,16 @@ from app.rag.citations import CitationFilter
 from app.rag.llms import ChatModel, Completion, Turn
 from app.rag.prompts import PromptSource
 from app.services import fallback, retrieval
-from app.services.answers import Answer, AnswerDelta, ChatEvent, Question, Source, SourcesFound, Usage
+from app.services.answers import (
+    Answer,
+    AnswerDelta,
+    ChatEvent,
+    DocumentProgress,
+    Question,
+    Source,
+    SourcesFound,
+    Usage,
+)
 from app.services.fallback import Succession
 from app.services.runtime import Runtime
 
@@ -34,6 +43,8 @@ class Draft:
     refused: bool = False
     finish_reason: str = "stop"
     fallback: str | None = None
+    pending: tuple[DocumentProgress, ...] = ()
+    """Files of the session that could not be searched yet."""
     usage: Usage = field(default_factory=Usage)
 
     @property
@@ -60,6 +71,7 @@ class Draft:
             model=self.model,
             finish_reason=self.finish_reason,
             fallback=self.fallback,
+            pending_documents=self.pending,
         )
 
 

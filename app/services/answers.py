@@ -58,6 +58,19 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentProgress:
+    """How far a file of the session is, while it is being read and once it has been; `progress` is 0 to 1."""
+
+    document_id: str
+    title: str
+    status: str
+    stage: str | None
+    progress: float
+    chunks: int
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     session_id: str
     message_id: str
@@ -69,6 +82,8 @@ class Answer:
     finish_reason: str
     fallback: str | None = None
     """Why another model (or the extractive mode) answered than the bot's own: the code of that one's failure."""
+    pending_documents: tuple[DocumentProgress, ...] = ()
+    """Files of the session that it could not use, since they were still being read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +120,4 @@ class TurnFailed:
         return cls(error.code, error.message, error.details)
 
 
-ChatEvent = TurnStarted | SourcesFound | AnswerDelta | AnswerDone
+ChatEvent = TurnStarted | DocumentProgress | SourcesFound | AnswerDelta | AnswerDone

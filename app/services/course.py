@@ -6,7 +6,7 @@ asked. A turn that is told to end keeps what there is of its answer.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -28,13 +28,13 @@ from app.core.principal import Principal
 from app.db.engine import AnyTransaction
 from app.db.models import MessageStatus
 from app.db.repositories.branches import BranchRepository
-from app.db.repositories.turns import NewTurn, OpenedTurn, TurnRepository
-from app.rag import conversation
+from app.db.repositories.turns import NewTurn, OpenedTurn, SessionState, TurnRepository
 from app.rag.llms import Turn
-from app.services import answering, bots
+from app.services import answering, bots, recaps, session_files
 from app.services.answering import Draft
 from app.services.answers import AnswerDone, ChatEvent, Question, Source, TurnFailed, TurnStarted
 from app.services.live import LiveTurn
+from app.services.recaps import Ended
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -51,6 +51,8 @@ class _Opened:
     bot: Bot
     question: Question
     history: list[Turn]
+    earlier: Sequence[Turn]
+    state: SessionState
 
 
 async def run(runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn) -> None:
@@ -69,10 +71,12 @@ async def run(runtime: Runtime, principal: Principal, question: Question, turn: 
     failure: Exception | None = None
     try:
         turn.add(TurnStarted(draft.session_id, draft.message_id))
-        async with aclosing(
-            answering.answer(runtime, principal, opened.bot, opened.question, opened.history, draft)
-        ) as events:
-            await _hand_on(events, turn)
+        async with session_files.told(runtime, principal, opened.state.files_id, turn.add) as pending:
+            draft.pending = pending
+            async with aclosing(
+                answering.answer(runtime, principal, opened.bot, opened.question, opened.history, draft)
+            ) as events:
+                await _hand_on(events, turn)
     except asyncio.CancelledError:
         status, failure = _told_to_end(turn, draft)
     except AppError as error:
@@ -84,6 +88,9 @@ async def run(runtime: Runtime, principal: Principal, question: Question, turn: 
         draft.finish_reason = "internal_error"
     turn.is_ending = True
     await _end(runtime, principal, turn, draft, status, failure)
+    if turn.done is not None and opened.question.history is None:
+        ended = Ended(draft.session_id, opened.state.title_source, opened.earlier, turn.asked, draft.text)
+        recaps.follow(runtime, principal, opened.bot, ended)
 
 
 async def _hand_on(events: AsyncGenerator[ChatEvent, None], turn: LiveTurn) -> None:
@@ -135,19 +142,25 @@ async def _open(runtime: Runtime, principal: Principal, question: Question, turn
         started=time.monotonic(),
     )
     asked, stored = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
-    if stored.bot_id != _stored_id(bot) and not names_bot:
-        bot = await bots.resolve(runtime, principal, stored.bot_id)
+    if stored.state.bot_id != _stored_id(bot) and not names_bot:
+        bot = await bots.resolve(runtime, principal, stored.state.bot_id)
         draft.model = bot.model.model
         await _hand_over(runtime, principal, draft, bot)
     draft.session_id = turn.session_id
     turn.asked = asked
-    history = [Turn(message.role, message.content) for message in stored.history]
+    earlier = [Turn(message.role, message.content) for message in stored.history]
+    said, summary = earlier, stored.state.summary if bot.summarise_history else None
     if question.history is not None:
-        history = list(question.history)
-    settings = runtime.settings
-    history = history[-settings.max_history_messages :] if settings.max_history_messages else []
-    within = conversation.within_budget(history, settings.max_history_tokens)
-    return _Opened(draft, bot, replace(question, message=asked), within)
+        said, summary = list(question.history), None
+    where = replace(question.where, session_collection_id=stored.state.files_id)
+    return _Opened(
+        draft,
+        bot,
+        replace(question, message=asked, where=where),
+        recaps.given(runtime.settings, said, summary),
+        earlier,
+        stored.state,
+    )
 
 
 def _stored_id(bot: Bot) -> str | None:
@@ -261,7 +274,8 @@ async def _store_branch(
         await TurnRepository(session, principal).hand_to_bot(
             draft.message_id, model=draft.model, bot_version_id=bot.version_id
         )
-    return fork.question, OpenedTurn(fork.history, place.bot_id)
+    state = await TurnRepository(session, principal).state(place.session_id)
+    return fork.question, OpenedTurn(fork.history, state)
 
 
 def stored_source(source: Source) -> dict[str, Any]:

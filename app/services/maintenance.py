@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -13,12 +14,13 @@ from app.core.errors import AppError
 from app.core.principal import SYSTEM
 from app.db import upkeep
 from app.db.repositories.conversations import interrupt_abandoned_answers
-from app.services import indexing, logins, tickets
+from app.services import indexing, logins, sessions, shares, tickets
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
 _INTERVAL_SECONDS: Final = 60.0
+_ROUNDS_AN_HOUR: Final = 60
 _CHUNKS_AT_ONCE: Final = 20
 """Analysed on the event loop in some ten milliseconds."""
 
@@ -63,10 +65,19 @@ async def add_missing_terms(runtime: Runtime) -> None:
         added = await upkeep.add_missing_terms(runtime.database, analysis, limit=_CHUNKS_AT_ONCE)
 
 
+async def run_hourly(runtime: Runtime) -> None:
+    """What reads whole tables: links that have expired, sessions that are kept no longer."""
+    await shares.purge(runtime)
+    if retired := await sessions.retire(runtime):
+        log.info("sessions_retired", count=retired)
+
+
 async def _forever(runtime: Runtime) -> None:
-    while True:
+    for number in itertools.count():
         try:
             await run_once(runtime)
+            if number % _ROUNDS_AN_HOUR == 0:
+                await run_hourly(runtime)
         except AppError as error:  # the database is away: it will be tried again
             log.warning("maintenance_postponed", reason=error.code)
         except Exception as error:  # the top of a background loop: a round may fail, the loop may not end

@@ -26,6 +26,8 @@ async def search(
     """The best chunks, best first, at most `limit`; `explained` adds the ranks of each leg.
 
     `granted` are the collections of the bot that searches; None searches what the caller may see.
+
+    The files of the session in `where` are searched besides, which whoever names it must have made sure is the caller's.
     `trust` takes the place of what the embedding model and the question's language deserve.
 
     Raises CollectionNotFound for a collection that the caller can't see, EmbeddingUnavailable when the question can't
@@ -36,6 +38,8 @@ async def search(
     runtime, vector = await embeddings.question(runtime, question)
     async with runtime.database.direct(principal, planned_for_all=True) as session:
         scope = await access.search_scope(session, principal, where.collection_ids, granted=granted)
+        if scope is not None and where.session_collection_id is not None:
+            scope = (*scope, where.session_collection_id)
         if scope == ():
             return []
         chunks = ChunkRepository(session, principal)

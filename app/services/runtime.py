@@ -15,6 +15,7 @@ from app.rag.analysts import Analysts
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
+from app.services.background import Background
 from app.services.bot_models import BotModels
 from app.services.bursts import Counters
 from app.services.live import LiveTurns
@@ -51,6 +52,7 @@ class Runtime:
     web: PageFetcher
     analysts: Analysts
     turns: LiveTurns = field(default_factory=LiveTurns)
+    background: Background = field(default_factory=Background)
     pinned: Served | None = None
 
     @property

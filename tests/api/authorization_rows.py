@@ -18,16 +18,28 @@ from app.db.models import RebuildState
 from app.db.repositories.api_keys import ApiKeyRepository
 from app.db.repositories.bots import BotListRepository, BotRepository, BotVersionRepository
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
+from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.one_time import OneTimeRepository
 from app.db.repositories.places import PlaceRepository
 from app.db.repositories.rebuilds import RebuildRepository
 from app.db.repositories.turns import NewTurn, TurnRepository
 from app.db.repositories.versions import VersionRepository
+from app.services import shares
 from tests.fixtures.accounts import PASSWORD, Person, new_organization, new_person
 from tests.fixtures.service import Service
 
 _numbers = count(1)
+FINISHED: Mapping[str, Any] = {
+    "content": "",
+    "status": "complete",
+    "sources": [],
+    "usage": {},
+    "model": "extractive",
+    "refused": False,
+    "finish_reason": "stop",
+    "latency_ms": 1,
+}
 
 
 class Persona(StrEnum):
@@ -277,40 +289,38 @@ async def conversation(cast: Cast) -> dict[str, str]:
         turn = NewTurn(
             session_id, "T", ids.new(ids.Prefix.MESSAGE), "Q", ids.new(ids.Prefix.MESSAGE), "extractive"
         )
-        assert await TurnRepository(session, principal).open_turn(turn, history=0)
+        assert await TurnRepository(session, principal).open_turn(turn, history=0) is not None
     return {"session_id": session_id}
 
 
 async def answered(cast: Cast) -> dict[str, str]:
-    """The answer of a conversation."""
-    return {"message_id": (await _exchange(cast))[1]}
+    """A conversation whose answer is there."""
+    made = await conversation(cast)
+    owner = cast.people[Persona.USER]
+    principal = Principal(PrincipalKind.USER, owner.id, owner.organization_id, Role.USER, ALL_SCOPES)
+    async with cast.service.runtime.database.unit_of_work(principal) as session:
+        question, answer = await ConversationRepository(session, principal).messages(
+            made["session_id"], limit=2, offset=0
+        )
+        await TurnRepository(session, principal).finish_answer(answer.id, {**FINISHED, "content": "Nine."})
+    return {**made, "message_id": answer.id, "question_id": question.id}
+
+
+async def shared(cast: Cast) -> dict[str, str]:
+    """A link to a conversation."""
+    made = await answered(cast)
+    owner = cast.people[Persona.USER]
+    principal = Principal(PrincipalKind.USER, owner.id, owner.organization_id, Role.USER, ALL_SCOPES)
+    runtime = cast.service.runtime
+    async with runtime.database.unit_of_work(principal) as session:
+        share = await shares.create(runtime, session, principal, made["session_id"], None)
+    return {**made, "share_id": share.share.id, "token": share.token}
 
 
 async def asked(cast: Cast) -> dict[str, str]:
     """The question of a conversation that is answered."""
-    return {"message_id": (await _exchange(cast))[0]}
-
-
-async def _exchange(cast: Cast) -> tuple[str, str]:
-    owner = cast.people[Persona.USER]
-    principal = Principal(PrincipalKind.USER, owner.id, owner.organization_id, Role.USER, ALL_SCOPES)
-    question_id, answer_id = ids.new(ids.Prefix.MESSAGE), ids.new(ids.Prefix.MESSAGE)
-    values = {
-        "content": "A",
-        "status": "complete",
-        "sources": [],
-        "usage": {},
-        "model": "extractive",
-        "refused": False,
-        "finish_reason": "stop",
-        "latency_ms": 1,
-    }
-    async with cast.service.runtime.database.unit_of_work(principal) as session:
-        turns = TurnRepository(session, principal)
-        turn = NewTurn(ids.new(ids.Prefix.SESSION), "T", question_id, "Q", answer_id, "extractive")
-        await turns.open_turn(turn, history=0)
-        await turns.finish_answer(answer_id, values)
-    return question_id, answer_id
+    made = await answered(cast)
+    return {**made, "message_id": made["question_id"]}
 
 
 async def user(cast: Cast) -> dict[str, str]:
@@ -367,9 +377,49 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/ingest", INGESTERS, body=fixed(text="The office opens at nine.")),
     Row("POST", "/search", SEARCHERS, body=fixed(query="When does the office open?")),
     Row("POST", "/chat", CHATTERS, body=fixed(message="When does the office open?")),
+    Row("GET", "/chat/sessions", CHATTERS),
+    Row("GET", "/chat/sessions/{session_id}", _ITS_OWNER, CHATTERS, make=conversation),
     Row(
-        "GET", "/chat/sessions/{session_id}/messages", frozenset({Persona.USER}), CHATTERS, make=conversation
+        "PATCH",
+        "/chat/sessions/{session_id}",
+        _ITS_OWNER,
+        CHATTERS,
+        body=fixed(title="N", pinned=True),
+        make=conversation,
     ),
+    Row("DELETE", "/chat/sessions/{session_id}", _ITS_OWNER, CHATTERS, status=204, make=conversation),
+    Row("GET", "/chat/sessions/{session_id}/messages", _ITS_OWNER, CHATTERS, make=conversation),
+    Row("GET", "/chat/sessions/{session_id}/export", _ITS_OWNER, CHATTERS, make=answered),
+    Row(
+        "PUT",
+        "/chat/messages/{message_id}/feedback",
+        _ITS_OWNER,
+        CHATTERS,
+        body=fixed(rating="down", comment="It opens at ten."),
+        make=answered,
+    ),
+    Row("DELETE", "/chat/messages/{message_id}/feedback", _ITS_OWNER, CHATTERS, status=204, make=answered),
+    Row(
+        "POST",
+        "/chat/sessions/{session_id}/shares",
+        _ITS_OWNER,
+        CHATTERS,
+        status=201,
+        body=fixed(expires_at="2100-01-01T00:00:00Z"),
+        make=answered,
+    ),
+    Row("GET", "/chat/sessions/{session_id}/shares", _ITS_OWNER, CHATTERS, make=shared),
+    Row("DELETE", "/chat/sessions/{session_id}/shares", _ITS_OWNER, CHATTERS, status=204, make=shared),
+    Row(
+        "DELETE",
+        "/chat/sessions/{session_id}/shares/{share_id}",
+        _ITS_OWNER,
+        CHATTERS,
+        status=204,
+        make=shared,
+    ),
+    Row("POST", "/chat/upload", CHATTERS, status=202, files=a_file),
+    Row("GET", "/shared/{token}", EVERYBODY, make=shared, public=True),
     Row("POST", "/chat/messages/{message_id}/stop", _ITS_OWNER, CHATTERS, make=answered),
     Row("POST", "/chat/messages/{message_id}/select", _ITS_OWNER, CHATTERS, make=answered),
     Row("GET", "/chat/messages/{message_id}/events", _ITS_OWNER, CHATTERS, make=answered),

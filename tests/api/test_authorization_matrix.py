@@ -36,6 +36,7 @@ _RANDOM: dict[str, str] = {
     "document_id": ids.new(ids.Prefix.DOCUMENT),
     "session_id": ids.new(ids.Prefix.SESSION),
     "message_id": ids.new(ids.Prefix.MESSAGE),
+    "share_id": ids.new(ids.Prefix.SHARE),
     "collection_id": ids.new(ids.Prefix.COLLECTION),
     "user_id": ids.new(ids.Prefix.USER),
     "invitation_id": ids.new(ids.Prefix.INVITATION),

@@ -46,6 +46,9 @@ from app.db.repositories.index_health import IndexHealthRepository
 from app.db.repositories.new_chunks import NewChunk
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.places import PlaceRepository
+from app.db.repositories.session_files import SessionFileRepository
+from app.db.repositories.sessions import SessionRepository
+from app.db.repositories.shares import ShareRepository
 from app.db.repositories.texts import TextsRepository
 from app.db.repositories.turns import NewTurn, TurnRepository
 from app.db.repositories.versions import NewPage, VersionRepository
@@ -104,6 +107,7 @@ class Victim:
     listed_user: str
     bot_id: str
     claim: Claim
+    shelf_id: str
 
     def search(
         self, session: AsyncSession, visible: int, exact_up_to: int = 10_000, **where: Any
@@ -205,6 +209,11 @@ async def siblings_of(session: AnyTransaction, v: Victim) -> object:
     branches = BranchRepository(session, v.principal)
     await branches.show(OTHER_ANSWER, "msg_second_answer")  # so that there are parents
     return await branches.siblings("sess_2", ["", "msg_second_question"])
+
+
+async def state_of(session: AsyncSession, v: Victim) -> object:
+    """The victim's session has files."""
+    return (await TurnRepository(session, v.principal).state("sess_1")).files_id
 
 
 CASES: dict[str, list[Case]] = {
@@ -405,6 +414,7 @@ CASES: dict[str, list[Case]] = {
             v.answer_id, model="other", bot_version_id="botv_1"
         )
     ],
+    "TurnRepository.state": [state_of],
     "TurnRepository.interrupt_dead_answer": [
         lambda s, v: TurnRepository(s, v.principal).interrupt_dead_answer(
             "sess_1", before=datetime(2100, 1, 1, tzinfo=UTC)
@@ -450,6 +460,53 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: ConversationRepository(s, v.principal).messages("sess_1", limit=9, offset=0)
     ],
 }
+LAST = (True, datetime(2100, 1, 1, tzinfo=UTC), "z")
+_SESSION_CASES: dict[str, list[Case]] = {
+    "SessionRepository.page": [
+        lambda s, v: SessionRepository(s, v.principal).page(limit=9, after=None, offset=0),
+        lambda s, v: SessionRepository(s, v.principal).page(limit=9, after=LAST, offset=0),
+    ],
+    "SessionRepository.examine": [
+        lambda s, v: SessionRepository(s, v.principal).examine(["canary"], limit=9, after=None, messages=9),
+        lambda s, v: SessionRepository(s, v.principal).examine(["canary"], limit=9, after=LAST, messages=9),
+    ],
+    "SessionRepository.find": [lambda s, v: SessionRepository(s, v.principal).find("sess_1")],
+    "SessionRepository.change": [
+        lambda s, v: SessionRepository(s, v.principal).change("sess_1", title="N", pinned=True)
+    ],
+    "SessionRepository.entitle": [lambda s, v: SessionRepository(s, v.principal).entitle("sess_1", "N")],
+    "SessionRepository.summarise": [
+        lambda s, v: SessionRepository(s, v.principal).summarise("sess_1", "N", through=1, known=None)
+    ],
+    "SessionRepository.judge": [
+        lambda s, v: SessionRepository(s, v.principal).judge(v.answer_id, {"rating": "up"})
+    ],
+    "SessionRepository.delete": [
+        lambda s, v: SessionRepository(s, v.principal).delete("sess_1", channel="c"),
+    ],
+    "SessionFileRepository.shelf": [
+        lambda s, v: SessionFileRepository(s, v.principal).shelf("sess_1", title="N", name="N"),
+        lambda s, v: SessionFileRepository(s, v.principal).shelf("sess_new", title="N", name="N"),
+    ],
+    "SessionFileRepository.progress": [
+        lambda s, v: SessionFileRepository(s, v.principal).progress(v.shelf_id, known=["doc_filed"], limit=9)
+    ],
+    "ShareRepository.add": [lambda s, v: add_share(s, v, "another")],
+    "ShareRepository.count": [lambda s, v: ShareRepository(s, v.principal).count("sess_1")],
+    "ShareRepository.newest": [
+        lambda s, v: ShareRepository(s, v.principal).newest("sess_1", limit=9, offset=0)
+    ],
+    "ShareRepository.revoke": [lambda s, v: ShareRepository(s, v.principal).revoke("sess_1", None)],
+}
+CASES |= _SESSION_CASES
+
+
+def add_share(session: AnyTransaction, v: Victim, token_hash: str) -> Awaitable[object]:
+    return ShareRepository(session, v.principal).add(
+        "sess_1", token_hash=token_hash, title="canary", messages=[], expires_at=None
+    )
+
+
 IDEMPOTENT: dict[str, Any] = {"patience": timedelta(minutes=1), "lifetime": timedelta(hours=1)}
 FINISHED: dict[str, Any] = {
     "content": "changed",
@@ -521,18 +578,27 @@ async def new_victim(database: Database) -> Victim:
         first = replace(CHUNK, ordinal=0)
         await documents.add_chunks("doc_1", [first], embedding_model="m")
         turns = TurnRepository(session, principal)
-        assert await turns.open_turn(new_turn("sess_1", "first"), history=0)
-        assert await turns.open_turn(new_turn("sess_2", "second"), history=0)
+        assert await turns.open_turn(new_turn("sess_1", "first"), history=0) is not None
+        assert await turns.open_turn(new_turn("sess_2", "second"), history=0) is not None
         await turns.finish_answer("msg_second_answer", FINISHED)
+        assert await ShareRepository(session, principal).add(
+            "sess_1", token_hash="known", title="canary", messages=[], expires_at=None
+        )
         await queue.enqueue(
             session, document_id="doc_1", organization_id=principal.organization, generation=1
         )
+        shelf = await SessionFileRepository(session, principal).shelf("sess_1", title="T", name="N")
+        assert shelf is not None
+        filed = {**values, "id": "doc_filed", "collection_id": shelf.collection_id, "chunk_count": 0}
+        assert await documents.add_completed(filed, ["canary"]) is not None
         await OutboxRepository(session, principal).add("k1", grace=timedelta(hours=1))
         await IdempotencyRepository(session, principal).begin("known", route="r", **IDEMPOTENT)
     async with database.unit_of_work(SYSTEM) as session:
         claim = await queue.claim(session, claimed_by="worker", lease=timedelta(hours=1))
         assert claim is not None
-    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id, bot_id, claim)
+    return Victim(
+        principal, collection_id, "doc_1", "msg_first_answer", other.id, bot_id, claim, shelf.collection_id
+    )
 
 
 async def snapshot(session: AsyncSession) -> dict[str, list[str]]:

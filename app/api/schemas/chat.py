@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from app.api.schemas.base import ErrorDetail, OpaqueId, RequestModel, ResponseModel
+from app.api.schemas.documents import DocumentEvent
 from app.api.schemas.filters import Filters
 from app.api.schemas.search import CollectionIds, TopK
 
@@ -103,6 +104,13 @@ class Usage(ResponseModel):
     cost_usd: str | None = Field(examples=["0.00048"])
 
 
+class PendingDocument(ResponseModel):
+    document_id: str
+    title: str
+    status: Literal["uploaded", "processing"]
+    progress: float
+
+
 class ChatResponse(ResponseModel):
     session_id: str
     message_id: str
@@ -114,6 +122,9 @@ class ChatResponse(ResponseModel):
     finish_reason: str = Field(description="`stop`, `length`, … of the model; `stopped` by the client.")
     fallback: bool = Field(description="Whether another one answered than the bot's model.")
     fallback_reason: str | None = Field(description="The code of the error that kept that one from it.")
+    pending_documents: list[PendingDocument] = Field(
+        description="Files of the session that were still being read, so that the answer could not use them."
+    )
 
 
 class BranchResponse(ResponseModel):
@@ -124,6 +135,13 @@ class SessionEvent(ResponseModel):
     type: Literal["session"] = "session"
     session_id: str
     message_id: str
+
+
+class DocumentProgressEvent(ResponseModel):
+    """How far a file of the session is. It has the id of the event before it."""
+
+    type: Literal["document_progress"] = "document_progress"
+    document: DocumentEvent
 
 
 class SourcesEvent(ResponseModel):
@@ -147,8 +165,17 @@ class ErrorEvent(ResponseModel):
 
 
 StreamEvent = Annotated[
-    SessionEvent | SourcesEvent | DeltaEvent | DoneEvent | ErrorEvent, Field(discriminator="type")
+    SessionEvent | DocumentProgressEvent | SourcesEvent | DeltaEvent | DoneEvent | ErrorEvent,
+    Field(discriminator="type"),
 ]
+
+
+class Feedback(ResponseModel):
+    """What the owner of the session thinks of an answer."""
+
+    rating: Literal["up", "down"]
+    comment: str | None
+    created_at: datetime
 
 
 class MessageResponse(ResponseModel):
@@ -167,6 +194,7 @@ class MessageResponse(ResponseModel):
     model: str | None
     refused: bool
     finish_reason: str | None
+    feedback: Feedback | None
     created_at: datetime
     active: bool
     sibling_ids: list[str] = Field(default_factory=list)

@@ -12,7 +12,7 @@ from app.db.models.accounts import (
 from app.db.models.audit import AuditEntry
 from app.db.models.base import Base
 from app.db.models.bots import Bot, BotCollection, BotUser, BotVersion
-from app.db.models.conversations import Message, MessageStatus, Session
+from app.db.models.conversations import Message, MessageStatus, Session, SessionShare, TitleSource
 from app.db.models.documents import (
     Chunk,
     Collection,
@@ -61,10 +61,12 @@ __all__ = [
     "RecoveryCode",
     "RefreshToken",
     "Session",
+    "SessionShare",
     "SocketTicket",
     "Stage",
     "TermCount",
     "TermStatistic",
+    "TitleSource",
     "User",
     "WorkerSign",
 ]

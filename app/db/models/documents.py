@@ -43,7 +43,10 @@ class Stage(StrEnum):
 
 
 class Collection(Base):
-    """Documents with one access list. With an owner it is that user's personal one, of which each has one at most."""
+    """Documents with one access list. With an owner it is that user's personal one, of which each has one at most.
+
+    With a session it holds that session's files, is its owner's alone, and goes with it.
+    """
 
     __tablename__ = "collections"
 
@@ -56,6 +59,7 @@ class Collection(Base):
     visibility: Mapped[str] = mapped_column(server_default=Visibility.ORGANIZATION)
     is_default: Mapped[bool] = mapped_column(server_default=false())
     owner_id: Mapped[str | None]
+    session_id: Mapped[str | None]
     created_by: Mapped[str | None]
     chunk_size_tokens: Mapped[int | None]
     chunk_overlap_tokens: Mapped[int | None]
@@ -73,6 +77,9 @@ class Collection(Base):
             ["users.organization_id", "users.id"],
             ondelete="SET NULL (owner_id)",
         ),
+        ForeignKeyConstraint(
+            ["organization_id", "session_id"], ["sessions.organization_id", "sessions.id"], ondelete="CASCADE"
+        ),
         Index("uq_collections_default", "organization_id", unique=True, postgresql_where=sql("is_default")),
         Index(
             "uq_collections_owner",
@@ -81,11 +88,23 @@ class Collection(Base):
             unique=True,
             postgresql_where=sql("owner_id IS NOT NULL"),
         ),
+        Index(
+            "uq_collections_session",
+            "organization_id",
+            "session_id",
+            unique=True,
+            postgresql_where=sql("session_id IS NOT NULL"),
+        ),
         Index("ix_collections_newest", "organization_id", sql("created_at DESC"), sql("id DESC")),
         UniqueConstraint("organization_id", "id"),
         CheckConstraint("visibility IN ('organization', 'restricted')", name="visibility"),
         CheckConstraint(
             "owner_id IS NULL OR (visibility = 'restricted' AND NOT is_default)", name="personal"
+        ),
+        CheckConstraint(
+            "(session_id IS NOT NULL) = (id COLLATE \"C\" >= 'sfc_')"
+            " AND (session_id IS NULL OR (owner_id IS NULL AND visibility = 'restricted' AND NOT is_default))",
+            name="session",
         ),
         CheckConstraint("chunk_size_tokens BETWEEN 16 AND 8000", name="chunk_size"),
         CheckConstraint("chunk_overlap_tokens BETWEEN 0 AND 4000", name="chunk_overlap"),

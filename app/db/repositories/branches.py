@@ -17,7 +17,7 @@ from app.db.repositories.base import TextRepository
 from app.db.repositories.turns import StoredTurn
 
 _FIND: Final = text("""
-SELECT m.session_id, m.role, m.content, s.bot_id
+SELECT m.session_id, m.role, m.content
   FROM messages m JOIN sessions s ON s.organization_id = m.organization_id AND s.id = m.session_id
  WHERE m.organization_id = :organization_id AND m.id = :message_id AND s.owner_id = :owner_id
    FOR UPDATE OF s
@@ -86,8 +86,6 @@ class Place:
     session_id: str
     role: str
     content: str
-    bot_id: str | None = None
-    """The bot of its session; None is the environment's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ class BranchRepository(TextRepository):
                 _FIND, {**self._scope, "message_id": message_id, "owner_id": self.principal.id}
             )
         ).one_or_none()
-        return None if row is None else Place(row.session_id, row.role, row.content, row.bot_id)
+        return None if row is None else Place(row.session_id, row.role, row.content)
 
     async def answer_again(
         self, place: Place, message_id: str, *, answer_id: str, model: str, history: int

@@ -1,17 +1,19 @@
 """Documents, their pages of text and their chunks."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection as Ids
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import delete, func, insert, select, text, tuple_, update
+from sqlalchemy import ColumnElement, delete, exists, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import defer
 
+from app.core import ids
 from app.core.errors import SameTextElsewhere
 from app.db import queue
-from app.db.models import Chunk, Document, DocumentStatus, IndexState, Page
+from app.db.models import Chunk, Collection, Document, DocumentStatus, IndexState, Page
 from app.db.repositories.base import Repository, one_of
 from app.db.repositories.new_chunks import NewChunk, columns
 
@@ -37,16 +39,24 @@ _SERVED: Final = select(func.coalesce(IndexState.build, IndexState.embedding_mod
 _CARRIED_BY_CHUNKS: Final = frozenset({"collection_id", "tags", "metadata_"})
 
 
+def _of_everybody(within: Ids[str] | None) -> ColumnElement[bool]:
+    """Whether a document is nobody's session's, and in one of these collections."""
+    if within is not None:
+        return one_of(Document.collection_id, within)
+    shared: ColumnElement[bool] = Document.collection_id.collate("C") < ids.FIRST_OF_SESSIONS
+    return shared
+
+
 class DocumentRepository(Repository):
     async def find(
-        self, document_id: str, *, within: Collection[str] | None = None, lock: bool = False
+        self, document_id: str, *, within: Ids[str] | None = None, lock: bool = False
     ) -> Document | None:
-        """A document, if it is in one of the collections `within` (None: in any)."""
+        """A document, if it is in one of the collections `within` (None: in any), or in a session of the caller's."""
         query = select(Document).where(
-            Document.organization_id == self.organization_id, Document.id == document_id
+            Document.organization_id == self.organization_id,
+            Document.id == document_id,
+            or_(_of_everybody(within), self._of_own_session()),
         )
-        if within is not None:
-            query = query.where(one_of(Document.collection_id, within))
         if lock:
             query = query.with_for_update()
         result: Document | None = await self.session.scalar(query)
@@ -59,16 +69,20 @@ class DocumentRepository(Repository):
         after: tuple[datetime, str] | None,
         offset: int,
         conditions: Mapping[str, Any],
-        within: Collection[str] | None = None,
+        within: Ids[str] | None = None,
     ) -> Sequence[Document]:
         """A page of documents, newest first, of the collections `within` (None: of all).
 
-        `conditions` may name collection_id, status, tag and title.
+        `conditions` may name collection_id, status, tag and title. Files of a session are listed only for its owner and
+        where its collection is named.
         """
         query = select(Document).where(Document.organization_id == self.organization_id)
-        if within is not None:
-            query = query.where(one_of(Document.collection_id, within))
-        if (collection_id := conditions.get("collection_id")) is not None:
+        collection_id = conditions.get("collection_id")
+        if collection_id is not None and ids.is_of_session(collection_id):
+            query = query.where(self._of_own_session())
+        else:
+            query = query.where(_of_everybody(within))
+        if collection_id is not None:
             query = query.where(Document.collection_id == collection_id)
         if (status := conditions.get("status")) is not None:
             query = query.where(Document.status == status)
@@ -155,6 +169,14 @@ class DocumentRepository(Repository):
                 raise SameTextElsewhere from error
             raise
         return document
+
+    def _of_own_session(self) -> ColumnElement[bool]:
+        return exists().where(
+            Collection.organization_id == self.organization_id,
+            Collection.id == Document.collection_id,
+            Collection.session_id.is_not(None),
+            Collection.created_by == self.principal.id,
+        )
 
     async def _add_pages(self, document_id: str, pages: Sequence[str]) -> None:
         await self.session.execute(

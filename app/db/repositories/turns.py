@@ -14,13 +14,30 @@ from app.core.errors import SessionBusy
 from app.db.engine import AnyTransaction
 from app.db.repositories.base import TextRepository
 
-_OPEN_TURN: Final = text("""
+_STATE_OF_SESSION: Final = """\
+opened.title_source, opened.bot_id,
+       (SELECT c.id FROM collections c
+         WHERE c.organization_id = :organization_id AND c.session_id = :session_id) AS files_id,
+       CASE WHEN opened.summary IS NOT NULL
+             AND EXISTS (SELECT FROM messages m
+                          WHERE m.organization_id = :organization_id AND m.session_id = :session_id
+                            AND m.position = opened.summary_through AND m.active)
+            THEN opened.summary END AS summary"""
+_STATE: Final = text(f"""
+SELECT {_STATE_OF_SESSION} FROM sessions opened
+ WHERE opened.organization_id = :organization_id AND opened.id = :session_id
+""")
+
+_OPEN_TURN: Final = text(f"""
 WITH opened AS (
   INSERT INTO sessions (organization_id, id, owner_id, title, bot_id)
   VALUES (:organization_id, :session_id, :owner_id, :title, CAST(:bot_id AS text))
   ON CONFLICT (organization_id, id) DO UPDATE
-    SET updated_at = now(), bot_id = CASE WHEN :names_bot THEN excluded.bot_id ELSE sessions.bot_id END
-  RETURNING owner_id, bot_id
+    SET updated_at = now(),
+        title = CASE sessions.title_source WHEN 'file' THEN excluded.title ELSE sessions.title END,
+        title_source = CASE sessions.title_source WHEN 'file' THEN 'question' ELSE sessions.title_source END,
+        bot_id = CASE WHEN :names_bot THEN excluded.bot_id ELSE sessions.bot_id END
+  RETURNING owner_id, title_source, summary, summary_through, bot_id
 ), added AS (
   INSERT INTO messages (id, organization_id, session_id, role, content, status, model, bot_version_id)
   SELECT turn.id, :organization_id, :session_id, turn.role, turn.content, turn.status, turn.model, turn.bot_version_id
@@ -32,7 +49,7 @@ WITH opened AS (
    WHERE opened.owner_id = :owner_id
    ORDER BY turn.n
 )
-SELECT opened.owner_id, opened.bot_id,
+SELECT opened.owner_id, {_STATE_OF_SESSION},
        ARRAY(SELECT ROW(earlier.role, earlier.content)
                FROM (SELECT role, content, position FROM messages
                       WHERE organization_id = :organization_id AND session_id = :session_id AND active
@@ -92,14 +109,6 @@ class StoredTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenedTurn:
-    """What a turn begins with: the messages before it, oldest first, and the bot of its session."""
-
-    history: list[StoredTurn]
-    bot_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class NewTurn:
     """A question and the answer that is about to be streamed. Where it names no bot, the session keeps its own."""
 
@@ -131,6 +140,28 @@ class StoredAnswer:
     question: str
 
 
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What a turn must know of its session. `files_id` is the collection of its own files, if it has any.
+
+    The summary is of older messages of the branch that is shown.
+    """
+
+    title_source: str = "question"
+    files_id: str | None = None
+    summary: str | None = None
+    bot_id: str | None = None
+    """The bot that answered last; None is the environment's."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTurn:
+    """What a turn begins with: the messages before it, oldest first, and its session."""
+
+    history: list[StoredTurn]
+    state: SessionState
+
+
 class TurnRepository(TextRepository):
     async def open_turn(self, turn: NewTurn, *, history: int) -> OpenedTurn | None:
         """Store the turn, in a new session or in one of the caller's; returns its last messages before it.
@@ -155,7 +186,7 @@ class TurnRepository(TextRepository):
             raise
         if row.owner_id != self.principal.id:
             return None
-        return OpenedTurn([StoredTurn(*message) for message in row.history], row.bot_id)
+        return OpenedTurn([StoredTurn(*message) for message in row.history], _state(row))
 
     async def hand_to_bot(self, answer_id: str, *, model: str, bot_version_id: str | None) -> None:
         """Note who answers, where that is the session's bot, which is known only when the turn is open."""
@@ -168,6 +199,15 @@ class TurnRepository(TextRepository):
                 "bot_version_id": bot_version_id,
             },
         )
+
+    async def state(self, session_id: str) -> SessionState:
+        """That of a session, for turns that begin a branch of it."""
+        row = (
+            await self.session.execute(
+                _STATE, {"organization_id": self.organization_id, "session_id": session_id}
+            )
+        ).one_or_none()
+        return SessionState() if row is None else _state(row)
 
     async def interrupt_dead_answer(self, session_id: str, *, before: datetime) -> None:
         """Let go of a session whose answer was left streaming, by a process that must have died since."""
@@ -234,6 +274,10 @@ class TurnRepository(TextRepository):
             "finish_reason": finish_reason,
         }
         return (await self.session.scalar(_END_DEAD, values)) is not None
+
+
+def _state(row: Any) -> SessionState:
+    return SessionState(row.title_source, row.files_id, row.summary, row.bot_id)
 
 
 async def notify(session: AnyTransaction, channel: str, payload: str) -> None:
