@@ -28,7 +28,7 @@ from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, languages, llms
 from app.rag.errors import RagError
 from app.rag.provider_http import HttpClient, ProviderClient
-from app.services import bursts, diagnostics, first_run, indexing, maintenance
+from app.services import bots, bursts, diagnostics, first_run, indexing, maintenance
 from app.services.runtime import Runtime
 from app.services.web_pages import PageFetcher
 from app.storage import originals
@@ -162,6 +162,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             database=database,
             embeddings=embeddings,
             index=index.build(embeddings.embedder),
+            default_bot=bots.of_environment(settings),
             chat_model=None if settings.answers_extractively else chat_model(settings, client),
             indexed_model=indexed_model,
             indexed_dimension=indexed_dimension,

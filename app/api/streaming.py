@@ -20,8 +20,8 @@ from app.api.errors import body_of, error_body
 from app.api.schemas import chat as schemas
 from app.api.schemas.base import ErrorDetail, ResponseModel
 from app.core.errors import AppError, ServiceStopping
-from app.services import chat
-from app.services.chat import ChatEvent
+from app.services import answers
+from app.services.answers import ChatEvent
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ async def open_stream(events: AsyncGenerator[ChatEvent, None]) -> Opening:
     """
     seen: list[ChatEvent] = []
     deadline = asyncio.get_running_loop().time() + _OPENING_SECONDS
-    while not (seen and isinstance(seen[-1], chat.AnswerDelta | chat.AnswerDone)):
+    while not (seen and isinstance(seen[-1], answers.AnswerDelta | answers.AnswerDone)):
         upcoming: asyncio.Future[ChatEvent] = asyncio.ensure_future(anext(events))
         try:
             done, _ = await asyncio.wait([upcoming], timeout=deadline - asyncio.get_running_loop().time())
@@ -110,19 +110,19 @@ async def _cancel(task: "asyncio.Future[Any]") -> None:
 def event_model(event: ChatEvent) -> ResponseModel:
     """The event as the client sees it."""
     match event:
-        case chat.TurnStarted():
+        case answers.TurnStarted():
             return schemas.SessionEvent(session_id=event.session_id, message_id=event.message_id)
-        case chat.SourcesFound():
+        case answers.SourcesFound():
             return schemas.SourcesEvent(
                 sources=[schemas.Source.model_validate(source) for source in event.sources]
             )
-        case chat.AnswerDelta():
+        case answers.AnswerDelta():
             return schemas.DeltaEvent(delta=event.delta)
-        case chat.AnswerDone():
+        case answers.AnswerDone():
             return schemas.DoneEvent(**answer_fields(event.answer))
 
 
-def answer_fields(answer: chat.Answer) -> dict[str, Any]:
+def answer_fields(answer: answers.Answer) -> dict[str, Any]:
     """The fields of the answer object, for JSON and for the `done` event alike."""
     cost = answer.usage.cost_usd
     return {

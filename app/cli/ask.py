@@ -12,7 +12,7 @@ from app.cli import terminal
 if TYPE_CHECKING:  # they take seconds, which `ibid --help` need not wait for
     from app.api.schemas.chat import ChatRequest
     from app.core.config import Settings
-    from app.services.chat import Answer, Question
+    from app.services.answers import Answer, Question
 
 
 def ask(
@@ -55,12 +55,12 @@ def _request(message: str, session: str | None, top_k: int | None) -> "ChatReque
 async def _ask(settings: "Settings", request: "ChatRequest", *, as_json: bool) -> None:
     async with terminal.open_service(settings) as service:
         from app.services import chat
+        from app.services.answers import Question
 
-        question = chat.Question(
+        question = Question(
             message=request.question,
             session_id=request.session_id,
-            top_k=request.config.top_k or settings.top_k_default,
-            temperature=settings.chat_temperature,
+            top_k=request.config.top_k,
             stream=not as_json,
         )
         if as_json:
@@ -71,7 +71,7 @@ async def _ask(settings: "Settings", request: "ChatRequest", *, as_json: bool) -
 
 async def _stream(service: terminal.Service, question: "Question") -> "Answer":
     """Print the answer piece by piece; whatever ends it, the line is ended too."""
-    from app.services import chat
+    from app.services import answers, chat
 
     answer = None
     events = chat.converse(service.runtime, service.principal, question)
@@ -79,10 +79,10 @@ async def _stream(service: terminal.Service, question: "Question") -> "Answer":
     try:
         async with aclosing(events):
             async for event in events:
-                if isinstance(event, chat.AnswerDelta):
+                if isinstance(event, answers.AnswerDelta):
                     started = True
                     print(terminal.printable(event.delta), end="", flush=True)
-                elif isinstance(event, chat.AnswerDone):
+                elif isinstance(event, answers.AnswerDone):
                     answer = event.answer
     finally:
         if started:

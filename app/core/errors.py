@@ -115,6 +115,10 @@ class CollectionNotFound(NotFound):
     """There is no such collection."""
 
 
+class BotNotFound(NotFound):
+    """There is no such bot."""
+
+
 class SessionNotFound(NotFound):
     """There is no such session."""
 

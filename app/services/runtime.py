@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from app.core.config import EXTRACTIVE_MODEL, Settings
+from app.core.bots import Bot
+from app.core.config import Settings
 from app.core.crypto import Keyring
 from app.core.errors import EmbeddingModelMismatch
 from app.db.engine import Database
@@ -19,12 +20,16 @@ from app.storage.spool import Spool
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """`chat_model` is None in extractive mode. `indexed_model` is the embedding model that the stored vectors are of."""
+    """`default_bot` is that of the environment; `chat_model`, its model, is None in extractive mode.
+
+    `indexed_model` is the embedding model that the stored vectors are of.
+    """
 
     settings: Settings
     database: Database
     embeddings: EmbeddingModel
     index: ChunkIndex
+    default_bot: Bot
     chat_model: ChatModel | None
     indexed_model: str
     indexed_dimension: int
@@ -35,10 +40,6 @@ class Runtime:
     spool: Spool
     listener: Listener
     web: PageFetcher
-
-    @property
-    def model_name(self) -> str:
-        return EXTRACTIVE_MODEL if self.chat_model is None else self.chat_model.config.model
 
     def require_matching_index(self) -> None:
         """Raise EmbeddingModelMismatch where vectors of two models would be compared."""

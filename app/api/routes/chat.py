@@ -11,9 +11,10 @@ from app.api.schemas.base import OpaqueId
 from app.api.schemas.chat import ChatRequest, ChatResponse, MessageResponse
 from app.api.schemas.filters import search_filter
 from app.api.streaming import ChatStream, answer_fields, open_stream, while_connected
+from app.core.bots import DEFAULT_BOT
 from app.rag.llms import Turn
 from app.services import chat
-from app.services.runtime import Runtime
+from app.services.answers import Question
 
 router = APIRouter(prefix="/chat", tags=["chat"])
 
@@ -36,7 +37,7 @@ async def ask(
 ) -> ChatResponse | Response:
     """Answer from the documents, with citations. `"stream": true` or `Accept: text/event-stream` streams."""
     stream = body.stream or "text/event-stream" in accept
-    question = _question(body, runtime, stream=stream)
+    question = _question(body, stream=stream)
     if not stream:
         answer = await while_connected(request, chat.answer(runtime, principal, question))
         return ChatResponse(**answer_fields(answer))
@@ -61,17 +62,17 @@ async def list_messages(
     return [MessageResponse.model_validate(message) for message in page]
 
 
-def _question(body: ChatRequest, runtime: Runtime, *, stream: bool) -> chat.Question:
-    settings = runtime.settings
+def _question(body: ChatRequest, *, stream: bool) -> Question:
     history = None
     if body.messages is not None:
         history = tuple(Turn(message.role, message.content) for message in body.messages[:-1])
-    return chat.Question(
+    return Question(
         message=body.question,
         session_id=body.session_id,
+        bot_id=body.bot_id or DEFAULT_BOT,
         history=history,
         where=search_filter(body.filters, body.collection_ids),
-        top_k=body.config.top_k or settings.top_k_default,
-        temperature=settings.chat_temperature if body.config.temperature is None else body.config.temperature,
+        top_k=body.config.top_k,
+        temperature=body.config.temperature,
         stream=stream,
     )

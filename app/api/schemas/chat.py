@@ -18,9 +18,7 @@ class ChatMessage(RequestModel):
 
 
 class ChatConfig(RequestModel):
-    top_k: TopK | None = Field(
-        None, description="Sources for the answer. Default: the setting TOP_K_DEFAULT."
-    )
+    top_k: TopK | None = Field(None, description="Sources for the answer. Default: the bot's.")
     temperature: float | None = Field(None, ge=0, le=2)
 
 
@@ -35,6 +33,7 @@ class ChatRequest(RequestModel):
         max_length=200,
         description="Instead of `message`: the conversation so far, the question last. Nothing earlier is read.",
     )
+    bot_id: OpaqueId | None = Field(None, description="Who answers. Default: the bot of the settings.")
     collection_ids: CollectionIds | None = None
     filters: Filters | None = None
     config: ChatConfig = Field(default_factory=ChatConfig)
