@@ -81,8 +81,9 @@ _UNFINISHED: Final = re.compile(
     re.IGNORECASE | re.MULTILINE | re.DOTALL,
 )
 _UNFINISHED_PATH: Final = re.compile(rf"{_HOST}([/?#]{_URL_END}*)\Z", re.IGNORECASE)
+_MAY_BE_URL: Final = re.compile(r"[:/?#&]|[wW]{3}")
 _CONTEXT_CHARACTERS: Final = 80
-_TELLING: Final = re.compile(r"[\[\]<!:/&.]|[^\x00-\x7f]")
+_TELLING: Final = re.compile(r"[\[\]<!:/?#&]|[wW]{3}|[^\x00-\x7f]")
 
 
 class LinkGuard:
@@ -98,10 +99,9 @@ class LinkGuard:
     def feed(self, delta: str) -> str:
         """The part of the answer that can't change any more."""
         text = self._held + delta
-        if not _TELLING.search(text):
+        if not self._held and not _TELLING.search(text):
             word = _LAST_WORD.search(text)
             if word is None or word[0].lower() not in _PREFIXES:
-                self._held = ""
                 return self._shown(text)
         text = _INVISIBLE.sub("", text)
         cut = _safe_end(self._context, text)
@@ -158,6 +158,8 @@ class LinkGuard:
         return REMOVED if _URL.match(address) else ""
 
     def _without_urls(self, text: str) -> str:
+        if text.isascii() and not _MAY_BE_URL.search(text):
+            return text
         text = self._replaced(_URL, text, 0, REMOVED)
         return self._replaced(_PATH, text, 1, _CUT_PATH)
 
@@ -233,6 +235,7 @@ def _safe_end(context: str, text: str) -> int:
     word = _LAST_WORD.search(read)
     if word and word[0].lower() in _PREFIXES:
         cut = min(cut, word.start())
-    if path := _UNFINISHED_PATH.search(context + read):
+    path = _UNFINISHED_PATH.search(context + read) if _MAY_BE_URL.search(read) else None
+    if path:
         cut = min(cut, max(0, path.start(1) - len(context)))
     return len(text) if len(read) - cut >= _MOST_HELD else start + cut
