@@ -22,7 +22,7 @@ _INVISIBLE: Final = re.compile(
     # Joiners that Persian, Indic scripts and emoji need have no business beside ASCII.
     "|[\u200c\u200d](?=[!-~])|(?<=[!-~])[\u200c\u200d]"
 )
-_LOOK_ALIKES: Final = {
+LOOK_ALIKES: Final = {
     **{0xFF01 + offset: 0x21 + offset for offset in range(94)},
     **dict(zip(map(ord, "аеорсухіјѕһԁԛԝАВЕКМНОРСТХЅІЈ"), map(ord, "aeopcyxijshdqwABEKMHOPCTXSIJ"), strict=True)),
     **dict(zip(map(ord, "οΟΑΒΕΗΙΚΜΝΡΤΧνρ"), map(ord, "oOABEHIKMNPTXvp"), strict=True)),
@@ -202,7 +202,7 @@ def _as_read(text: str) -> str:
     if text.isascii():
         return text
     prose = {match.start() for match in _FULL_STOPS.finditer(text) if not text[match.end() : match.end() + 1].isascii()}
-    read = text.translate(_LOOK_ALIKES)
+    read = text.translate(LOOK_ALIKES)
     read = "".join(text[place] if place in prose else character for place, character in enumerate(read))
     return read if read.isascii() else "".join(map(_plain, read))
 
