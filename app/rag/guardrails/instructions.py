@@ -21,7 +21,9 @@ abaikan|lupakan|endahkan|hiraukan|ketepikan|arahan|instruksi|perintah|petunjuk|m
 ignora|olvida|omite|instruccion|respuesta|ignore|ignorez|oubli|consigne|reponse|ignorier|vergiss|anweisung|antwort|esqueca|desconsidere
 instruco|instrucao|resposta|dimentica|istruzion|risposta|negeer|vergeet|instructie|antwoord|zignoruj|polecen|yoksay|unut|talimat|yanit
 bo qua|huong dan|cau tra loi|игнорир|забуд|инструкц|ответ|ігнору|تجاهل|تعليمات|اجابت|إجابت|अनदेखा|निर्देश|उत्तर
-忽略|无视|無視|忘记|忘記|指令|指示|提示词|提示詞|回答|回复|命令|무시|지시|명령|답변|เพิกเฉย|ละเว้น|คำสั่ง|คำตอบ""".replace("\n", "|").split("|")
+忽略|无视|無視|忘记|忘記|指令|指示|提示词|提示詞|回答|回复|命令|무시|지시|명령|답변|เพิกเฉย|ละเว้น|คำสั่ง|คำตอบ""".replace(
+        "\n", "|"
+    ).split("|")
 )
 
 _BEFORE: Final = r"(?:previous|prior|preceding|above|earlier|former|foregoing|all|any|every|your|these|those|the|system|original|initial|past|other)"
@@ -40,7 +42,7 @@ _PATTERNS: Final = (
     r"\b(?:pretend|act|behave|role-?play|respond|answer|speak)(?: to be| as if| as though|ing)? (?:as|like|you(?:'re| are)|that you)\b[^.\n]{0,30}\b(?:an? |the )?(?:ai|dan|assistant|hacker|developer|model|unrestricted|evil|no (?:rules|restrictions|filters?))\b",
     r"\b(?:developer|debug|god|admin|jailbreak|unrestricted|maintenance|dan) mode\b",
     # how the answer is to be written
-    rf"\b(?:in|to|with|into|within|of|use|end|begin|start|finish|conclude|preface|render|encode|provide|translate|express|modify|enhance|augment|reverse|write|write|give|convert|encrypt|deliver|present|format|rewrite|shift|invert|replace|substitute|apply|add)\b[^.!?\n]{{0,60}}\b(?:your|the final) (?:entire |whole |final |next )?(?:answer|response|reply|message|output)(?:'s)?\b",
+    r"\b(?:in|to|with|into|within|of|use|end|begin|start|finish|conclude|preface|render|encode|provide|translate|express|modify|enhance|augment|reverse|write|write|give|convert|encrypt|deliver|present|format|rewrite|shift|invert|replace|substitute|apply|add)\b[^.!?\n]{0,60}\b(?:your|the final) (?:entire |whole |final |next )?(?:answer|response|reply|message|output)(?:'s)?\b",
     r"\b(?:reply|respond|answer)(?: only| just| back)? (?:in|with|using|by) (?:reverse|base ?\d+|rot ?13|emoji|only|the (?:word|phrase|following)|exactly|nothing|\")",
     r"\b(?:tell|ask|instruct|convince|urge|direct|advise) the (?:user|customer|reader)s? (?:to|that)\b|\b(?:do not|don't|never) (?:tell|inform|mention|reveal|disclose|alert)\b[^.\n]{0,40}\b(?:user|anyone|anybody|this)\b",
     # what is to be given away

@@ -24,7 +24,9 @@ _INVISIBLE: Final = re.compile(
 )
 LOOK_ALIKES: Final = {
     **{0xFF01 + offset: 0x21 + offset for offset in range(94)},
-    **dict(zip(map(ord, "аеорсухіјѕһԁԛԝАВЕКМНОРСТХЅІЈ"), map(ord, "aeopcyxijshdqwABEKMHOPCTXSIJ"), strict=True)),
+    **dict(
+        zip(map(ord, "аеорсухіјѕһԁԛԝАВЕКМНОРСТХЅІЈ"), map(ord, "aeopcyxijshdqwABEKMHOPCTXSIJ"), strict=True)
+    ),
     **dict(zip(map(ord, "οΟΑΒΕΗΙΚΜΝΡΤΧνρ"), map(ord, "oOABEHIKMNPTXvp"), strict=True)),
     **dict(zip(map(ord, "ⅼⅽⅾⅿ։︓：∶⁄∕／․．。｡"), map(ord, "lcdm::::///...."), strict=True)),
 }
@@ -37,7 +39,9 @@ _COLON: Final = r"(?::|&colon;|&#0{0,5}58;|&#x0{0,5}3a;)"
 _URL: Final = re.compile(
     rf"(?:{_SCHEMES}{_COLON}(?:\\?[/\\]|&sol;|&#47;)+|(?<![A-Za-z0-9])www\d?\.(?=[A-Za-z0-9])"
     rf"|(?<![A-Za-z0-9:/.\\])//(?=[A-Za-z0-9\-]+\.[A-Za-z]))" + _URL_END + "{1,2000}+"
-    rf"|(?<![A-Za-z])(?:(?:javascript|vbscript|livescript){_COLON}|data{_COLON}(?=[a-z]+/|[;,]|base64))" + _URL_END + "{0,2000}+",
+    rf"|(?<![A-Za-z])(?:(?:javascript|vbscript|livescript){_COLON}|data{_COLON}(?=[a-z]+/|[;,]|base64))"
+    + _URL_END
+    + "{0,2000}+",
     re.IGNORECASE,
 )
 _FOREIGN_SCHEME: Final = re.compile(r"(?!https?://)[a-z\-]+:|//", re.IGNORECASE)
@@ -66,8 +70,31 @@ _ELEMENTS: Final = frozenset(
 
 _MOST_HELD: Final = 2_100
 _STARTS: Final = (
-    *("https://", "http://", "ftp://", "ftps://", "wss://", "ws://", "file://", "blob:http", "sftp://", "ssh://", "smb://"),
-    *("git://", "chrome://", "intent://", "about:", "view-source:", "www.", "javascript:", "vbscript:", "livescript:", "data:"),
+    *(
+        "https://",
+        "http://",
+        "ftp://",
+        "ftps://",
+        "wss://",
+        "ws://",
+        "file://",
+        "blob:http",
+        "sftp://",
+        "ssh://",
+        "smb://",
+    ),
+    *(
+        "git://",
+        "chrome://",
+        "intent://",
+        "about:",
+        "view-source:",
+        "www.",
+        "javascript:",
+        "vbscript:",
+        "livescript:",
+        "data:",
+    ),
 )
 _PREFIXES: Final = frozenset(start[:length] for start in _STARTS for length in range(1, len(start))) | {"/"}
 _LAST_WORD: Final = re.compile(r"(?:[A-Za-z][A-Za-z\-]{0,12}(?:[:&][/\\]{0,2})?|//?)\Z")
@@ -133,7 +160,11 @@ class LinkGuard:
         if match[1] is None:
             return "] ("
         written = match[1].strip()
-        address = written[1:].partition(">")[0] if written.startswith("<") else (written.split(maxsplit=1) or [""])[0]
+        address = (
+            written[1:].partition(">")[0]
+            if written.startswith("<")
+            else (written.split(maxsplit=1) or [""])[0]
+        )
         if self._is_allowed(address):
             return match[0]
         self._count("link")
@@ -201,7 +232,11 @@ def _as_read(text: str) -> str:
     """Look-alikes as what they look like, each in its place; a full stop of Chinese prose stays one."""
     if text.isascii():
         return text
-    prose = {match.start() for match in _FULL_STOPS.finditer(text) if not text[match.end() : match.end() + 1].isascii()}
+    prose = {
+        match.start()
+        for match in _FULL_STOPS.finditer(text)
+        if not text[match.end() : match.end() + 1].isascii()
+    }
     read = text.translate(LOOK_ALIKES)
     read = "".join(text[place] if place in prose else character for place, character in enumerate(read))
     return read if read.isascii() else "".join(map(_plain, read))

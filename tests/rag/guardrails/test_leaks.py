@@ -68,12 +68,14 @@ def test_what_the_prompt_asks_to_be_said_may_be_said() -> None:
 def test_a_prompt_in_small_pieces_is_cut_off_too() -> None:
     words = PROMPT.split()
     pieces = [" ".join(words[at : at + 9]) for at in range(0, 36, 9)]
-    text, leaked = shown(" and then something quite different comes, ".join(pieces * 3))
+    _, leaked = shown(" and then something quite different comes, ".join(pieces * 3))
     assert leaked
 
 
 def test_a_short_prompt_is_protected_as_a_whole() -> None:
-    _, leaked = shown("You are Zorro, the secret keeper of Acme", prompt="You are Zorro, the secret keeper of Acme.")
+    _, leaked = shown(
+        "You are Zorro, the secret keeper of Acme", prompt="You are Zorro, the secret keeper of Acme."
+    )
     assert leaked
 
 
