@@ -90,6 +90,20 @@ def check(answer: str, sources: Mapping[int, tuple[str, str]]) -> list[Citation]
     return found
 
 
+def check_last(answer: str, numbers: Sequence[int], sources: Mapping[int, tuple[str, str]]) -> list[Citation]:
+    """The citations of an answer that has come as far as the markers of these numbers, which follow it."""
+    markers = list(_CITATIONS.finditer(answer))
+    if markers and not answer[markers[-1].end() :].strip():
+        markers, answer = (
+            markers[:-1],
+            answer[: markers[-1].start()],
+        )  # "[1] [2]": both are of the same statement
+    start = max(markers[-1].end() if markers else 0, len(answer) - _MOST_STATEMENT_CHARACTERS)
+    span = _last_sentence(answer, start, len(answer))
+    known = [number for number in numbers if number in sources]
+    return list(_checked(answer, span, known, sources)) if span else []
+
+
 def _statements(answer: str) -> Iterator[tuple[Span, list[int]]]:
     """The statement before each group of markers: from the end of the sentence or the markers before it."""
     position = 0

@@ -160,6 +160,7 @@ async def _finish(runtime: Runtime, principal: Principal, draft: Draft, status: 
         "model": draft.model,
         "refused": draft.refused,
         "finish_reason": draft.finish_reason,
+        "guardrails": draft.guardrails,
         "latency_ms": round((time.monotonic() - draft.started) * 1000),
     }
     async with runtime.database.direct(principal) as session:

@@ -72,6 +72,6 @@ async def search(
     ]
 
 
-def is_relevant(hits: Iterable[Hit]) -> bool:
-    """Whether any passage has enough to do with the question to answer from it at all."""
-    return any(hit.relevance >= hit.needed for hit in hits)
+def is_relevant(hits: Iterable[Hit], *, at_least: float | None = None) -> bool:
+    """Whether any passage has enough to do with the question to answer from it at all (`at_least`: or as much as this)."""
+    return any(hit.relevance >= (hit.needed if at_least is None else at_least) for hit in hits)

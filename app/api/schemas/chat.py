@@ -71,6 +71,11 @@ class Source(ResponseModel):
     snippet: str
     score: float
     cited: bool
+    supported: bool | None = Field(
+        None,
+        description="Whether it says all that it is cited for: numbers and names exactly, the words nearly."
+        " Null when it is not cited, or that can't be told.",
+    )
 
 
 class Usage(ResponseModel):
@@ -133,4 +138,8 @@ class MessageResponse(ResponseModel):
     model: str | None
     refused: bool
     finish_reason: str | None
+    guardrails: dict[str, Any] | None = Field(
+        description="What the guardrails did for this answer: kinds and counts, never what was found.",
+        examples=[{"masked": {"email": 2}, "removed": {"image": 1}, "refused": "no_answer"}],
+    )
     created_at: datetime

@@ -59,6 +59,7 @@ class Message(Base):
     refused: Mapped[bool] = mapped_column(server_default=text("false"))
     finish_reason: Mapped[str | None]
     latency_ms: Mapped[int | None]
+    guardrails: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 

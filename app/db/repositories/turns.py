@@ -47,7 +47,7 @@ UPDATE messages SET status = 'interrupted', finish_reason = 'interrupted', updat
 _FINISH_ANSWER: Final = text("""
 UPDATE messages SET content = :content, status = :status, sources = CAST(:sources AS jsonb),
        usage = CAST(:usage AS jsonb), model = :model, refused = :refused, finish_reason = :finish_reason,
-       latency_ms = :latency_ms, updated_at = now()
+       latency_ms = :latency_ms, guardrails = CAST(:guardrails AS jsonb), updated_at = now()
  WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
 """)
 
@@ -115,5 +115,6 @@ class TurnRepository(TextRepository):
                 **values,
                 "sources": json.dumps(values["sources"]),
                 "usage": json.dumps(values["usage"]),
+                "guardrails": None if values["guardrails"] is None else json.dumps(values["guardrails"]),
             },
         )

@@ -29,7 +29,7 @@ bo qua|huong dan|cau tra loi|игнорир|забуд|инструкц|отве
 _BEFORE: Final = r"(?:previous|prior|preceding|above|earlier|former|foregoing|all|any|every|your|these|those|the|system|original|initial|past|other)"
 _ORDERS: Final = r"(?:instructions?|prompts?|rules?|directions?|directives?|guidelines?|commands?|orders?|constraints?|polic(?:y|ies)|programming|training|context|said|told)"
 _ANSWER: Final = r"(?:answer|response|reply|message|output|summary|text)"
-_SECRET: Final = (
+_PRIVATE: Final = (
     r"(?:system (?:prompt|message|instructions?)|(?:initial|original|hidden|secret|starting|internal|full|above|your) (?:prompt|instructions?|rules|guidelines)"
     r"|api keys?|passwords?|credentials|secrets|canary|conversation history|chat history|previous conversation|environment variables)"
 )
@@ -46,7 +46,7 @@ _PATTERNS: Final = (
     r"\b(?:reply|respond|answer)(?: only| just| back)? (?:in|with|using|by) (?:reverse|base ?\d+|rot ?13|emoji|only|the (?:word|phrase|following)|exactly|nothing|\")",
     r"\b(?:tell|ask|instruct|convince|urge|direct|advise) the (?:user|customer|reader)s? (?:to|that)\b|\b(?:do not|don't|never) (?:tell|inform|mention|reveal|disclose|alert)\b[^.\n]{0,40}\b(?:user|anyone|anybody|this)\b",
     # what is to be given away
-    rf"\b(?:reveal|show|print|repeat|output|tell|display|leak|send|disclose|expose|give|include|append|quote|recite|dump|return|write|share)\b[^.!?\n]{{0,40}}\b{_SECRET}\b",
+    rf"\b(?:reveal|show|print|repeat|output|tell|display|leak|send|disclose|expose|give|include|append|quote|recite|dump|return|write|share)\b[^.!?\n]{{0,40}}\b{_PRIVATE}\b",
     # who is spoken to
     r"\b(?:note|message|attention|instructions?|reminder|warning|notice|hint)s? (?:to|for) (?:the |any |all |an? )?(?:ai|a\.i\.|assistants?|chatbots?|llms?|language models?|models?|agents?|bots?|summari[sz]ers?)\b",
     r"\b(?:ai|assistants?|chatbots?|llms?|language models?)\b[,:]? (?:must|should|shall|has to|have to|please|are (?:required|instructed|ordered))\b|\bif you are (?:an? |the )?(?:ai|assistant|chatbot|llm|(?:large )?language model)\b",
