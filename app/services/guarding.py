@@ -113,7 +113,7 @@ class Guard:
     def supported(self, n: int) -> bool | None:
         """Whether a source says all that it was cited for; None where that can't be told, or it was not cited."""
         verdicts = self._verdicts.get(n)
-        if not verdicts or None in verdicts and False not in verdicts:
+        if not verdicts or (None in verdicts and False not in verdicts):
             return None
         return all(verdicts)
 
