@@ -46,6 +46,8 @@ class Source:
     snippet: str
     score: float
     cited: bool = False
+    supported: bool | None = None
+    """Whether it says all that it is cited for; None where it is not cited, or that can't be told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,6 +303,7 @@ async def _finish(
         "latency_ms": round((time.monotonic() - draft.started) * 1000),
         "error": told and {"code": told.code, "message": told.message, "details": told.details},
         "fallback": draft.fallback,
+        "guardrails": draft.guardrails,
     }
     async with runtime.database.direct(principal) as session:
         await TurnRepository(session, principal).finish_answer(draft.message_id, values)

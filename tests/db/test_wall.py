@@ -516,6 +516,7 @@ FINISHED: dict[str, Any] = {
     "model": "m",
     "refused": False,
     "finish_reason": "stop",
+    "guardrails": None,
     "latency_ms": 1,
 }
 

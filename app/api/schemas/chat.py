@@ -96,6 +96,11 @@ class Source(ResponseModel):
     snippet: str
     score: float
     cited: bool
+    supported: bool | None = Field(
+        None,
+        description="Whether it says all that it is cited for: numbers and names exactly, the words nearly."
+        " Null when it is not cited, or that can't be told.",
+    )
 
 
 class Usage(ResponseModel):
@@ -195,6 +200,10 @@ class MessageResponse(ResponseModel):
     refused: bool
     finish_reason: str | None
     feedback: Feedback | None
+    guardrails: dict[str, Any] | None = Field(
+        description="What the guardrails did for this answer: kinds and counts, never what was found.",
+        examples=[{"masked": {"email": 2}, "removed": {"image": 1}, "refused": "no_answer"}],
+    )
     created_at: datetime
     active: bool
     sibling_ids: list[str] = Field(default_factory=list)

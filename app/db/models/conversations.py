@@ -100,6 +100,7 @@ class Message(Base):
     active: Mapped[bool] = mapped_column(server_default=text("true"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     fallback: Mapped[str | None]
+    guardrails: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 

@@ -73,7 +73,8 @@ UPDATE messages SET status = 'interrupted', finish_reason = 'interrupted', updat
 _FINISH_ANSWER: Final = text("""
 UPDATE messages SET content = :content, status = :status, sources = CAST(:sources AS jsonb),
        usage = CAST(:usage AS jsonb), model = :model, refused = :refused, finish_reason = :finish_reason,
-       latency_ms = :latency_ms, error = CAST(:error AS jsonb), fallback = :fallback, updated_at = now()
+       latency_ms = :latency_ms, error = CAST(:error AS jsonb), fallback = :fallback,
+       guardrails = CAST(:guardrails AS jsonb), updated_at = now()
  WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
 """)
 
@@ -228,6 +229,7 @@ class TurnRepository(TextRepository):
                 "usage": json.dumps(values["usage"]),
                 "error": None if values.get("error") is None else json.dumps(values["error"]),
                 "fallback": values.get("fallback"),
+                "guardrails": None if values.get("guardrails") is None else json.dumps(values["guardrails"]),
             },
         )
 
