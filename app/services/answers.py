@@ -24,7 +24,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A chunk given to the model; `start` and `end` are code points into the text of its page."""
+    """A passage given to the model; `start` and `end` are code points into the text of its page, `chunk_id` its best chunk."""
 
     n: int
     document_id: str
@@ -37,6 +37,7 @@ class Source:
     snippet: str
     score: float
     cited: bool = False
+    heading: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from app.core.chunking import ChunkingPlan, ChunkingSettings
 from app.db.repositories.documents import NewChunk
+from app.rag import headings as heading_paths
 from app.rag import splitting
 from app.rag.chunking import Chunk, Page
+from app.rag.headings import Span
 from app.services import embeddings, indexing
 from app.services.runtime import Runtime
 
@@ -42,9 +44,10 @@ def plan_of(runtime: Runtime, own: ChunkingSettings) -> ChunkingPlan:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A document's chunks, with the language of each and its terms: their numbers and their weights."""
+    """A document's chunks, with the headings over each, its language, and its terms: their numbers and their weights."""
 
     chunks: list[Chunk]
+    headings: list[str | None]
     chunk_languages: list[str]
     terms: list[Terms]
 
@@ -54,7 +57,7 @@ class Cut:
         return [language for language, _ in Counter(self.chunk_languages).most_common()]
 
     def __getitem__(self, part: slice) -> "Cut":
-        return Cut(self.chunks[part], self.chunk_languages[part], self.terms[part])
+        return Cut(self.chunks[part], self.headings[part], self.chunk_languages[part], self.terms[part])
 
 
 async def cut(
@@ -62,29 +65,34 @@ async def cut(
     pages: Sequence[Page],
     plan: ChunkingPlan,
     *,
-    headings: Mapping[int, Sequence[int]] | None = None,
+    headings: Mapping[int, Sequence[Span]] | None = None,
     title: str = "",
 ) -> Cut:
-    """The chunks of the pages, without holding up the event loop.
+    """The chunks of the pages, without holding up the event loop; `headings` are those of each page, by its number.
 
-    The title is for the words alone: as part of what is embedded it makes vectors worse.
+    Title and headings are for the words alone: as part of what is embedded a title makes vectors worse.
     """
     if sum(len(page.text) for page in pages) < _THREAD_FROM_CHARACTERS:
-        return _cut(runtime, pages, plan, headings, title)
-    return await asyncio.to_thread(_cut, runtime, pages, plan, headings, title)
+        return _cut(runtime, pages, plan, headings or {}, title)
+    return await asyncio.to_thread(_cut, runtime, pages, plan, headings or {}, title)
 
 
 def _cut(
     runtime: Runtime,
     pages: Sequence[Page],
     plan: ChunkingPlan,
-    headings: Mapping[int, Sequence[int]] | None,
+    headings: Mapping[int, Sequence[Span]],
     title: str,
 ) -> Cut:
-    found = Cut(splitting.split(pages, plan, headings=headings), [], [])
-    for start in range(0, len(found.chunks), _ANALYSED_AT_ONCE):
-        texts = [chunk.text for chunk in found.chunks[start : start + _ANALYSED_AT_ONCE]]
-        for language, weights in indexing.analyse(runtime.settings, texts, title=title):
+    starts = {number: [start for start, _, _ in spans] for number, spans in headings.items()}
+    chunks = splitting.split(pages, plan, headings=starts)
+    found = Cut(chunks, heading_paths.paths(pages, chunks, headings), [], [])
+    for start in range(0, len(chunks), _ANALYSED_AT_ONCE):
+        some = slice(start, start + _ANALYSED_AT_ONCE)
+        texts = [chunk.text for chunk in chunks[some]]
+        for language, weights in indexing.analyse(
+            runtime.settings, texts, title=title, headings=found.headings[some]
+        ):
             found.chunk_languages.append(language)
             # As arrays they take a twelfth of the memory that dictionaries do.
             numbers = np.fromiter(weights.keys(), np.int64, len(weights))
@@ -126,9 +134,10 @@ def to_store(cut: Cut, vectors: Vectors) -> list[NewChunk]:
             language=language,
             terms=dict(zip(numbers.tolist(), weights.tolist(), strict=True)),
             embedding=vector,
+            heading=heading,
         )
-        for chunk, language, (numbers, weights), vector in zip(
-            cut.chunks, cut.chunk_languages, cut.terms, vectors, strict=True
+        for chunk, heading, language, (numbers, weights), vector in zip(
+            cut.chunks, cut.headings, cut.chunk_languages, cut.terms, vectors, strict=True
         )
     ]
 

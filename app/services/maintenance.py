@@ -13,7 +13,7 @@ from app.core.errors import AppError
 from app.core.principal import SYSTEM
 from app.db import upkeep
 from app.db.repositories.conversations import interrupt_abandoned_answers
-from app.services import indexing, logins
+from app.services import indexing, logins, titles
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -51,6 +51,7 @@ async def run_once(runtime: Runtime) -> None:
         from_rows=runtime.settings.exact_search_max_values // runtime.indexed_dimension,
     )
     await add_missing_terms(runtime)
+    await titles.catch_up(runtime)
     await upkeep.count_terms(runtime.database)
 
 

@@ -76,7 +76,8 @@ async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
     ) as read:
         report(Stage.CHUNKING, 0.2)
         pages = [Page(page.number, page.text) for page in read.pages]
-        cut = await chunks.cut(runtime, pages, plan, headings=read.headings, title=document.title or "")
+        title = _title(document, read)
+        cut = await chunks.cut(runtime, pages, plan, headings=read.headings, title=title)
         if not cut.chunks:
             raise reading.nothing_to_read()
         report(Stage.EMBEDDING, 0.3)
@@ -84,7 +85,7 @@ async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
             runtime, cut.chunks, done=lambda share: report(Stage.EMBEDDING, 0.3 + 0.6 * share)
         )
         report(Stage.INDEXING, 0.9)
-        await _complete(runtime, principal, claim, read, cut, vectors)
+        await _complete(runtime, principal, claim, read, cut, vectors, title)
     return len(cut.chunks)
 
 
@@ -95,6 +96,7 @@ async def _complete(
     read: Reading,
     cut: chunks.Cut,
     vectors: chunks.Vectors,
+    title: str,
 ) -> None:
     async with runtime.database.unit_of_work(principal) as session:
         versions, documents = VersionRepository(session, principal), DocumentRepository(session, principal)
@@ -108,7 +110,10 @@ async def _complete(
         await versions.clear(document.id, pages=not read.kept)
         if not read.kept:
             await versions.add_pages(document.id, read.pages)
-        await versions.settle(document.id, _values(runtime, document, read, cut))
+        values = _values(runtime, document, read, cut)
+        # Somebody may have changed the title while the words of the chunks were taken from the one before.
+        values["terms_stale_from"] = None if values.get("title", document.title) == title else 0
+        await versions.settle(document.id, values)
         await chunks.store(
             cut,
             vectors,
@@ -134,8 +139,7 @@ def _values(runtime: Runtime, document: Document, read: Reading, cut: chunks.Cut
     if read.kept:
         return values
     values |= {"extraction": read.extraction, "content_type": read.content_type}
-    if read.title and document.title in {document.filename, document.url, "Untitled"}:
-        values["title"] = read.title
+    values["title"] = _title(document, read)
     if document.pending is not None:
         file: Mapping[str, Any] = document.pending
         values |= {name: file[name] for name in ("sha256", "size_bytes", "filename", "storage_key")}
@@ -150,6 +154,12 @@ def _values(runtime: Runtime, document: Document, read: Reading, cut: chunks.Cut
     if not runtime.settings.keep_original_files:
         values |= {"storage_key": None, "storage_sha256": None}
     return values
+
+
+def _title(document: Document, read: Reading) -> str:
+    """The title that somebody gave the document, or else the one that the file has itself."""
+    is_named = document.title not in {document.filename, document.url, "Untitled"}
+    return document.title if is_named or read.kept or not read.title else read.title
 
 
 def failure_of(error: ParseFailed | FetchFailed | AppError) -> Failure:

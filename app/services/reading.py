@@ -16,6 +16,7 @@ from app.core.principal import Principal
 from app.db.models import Document
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.versions import NewPage, VersionRepository
+from app.rag.headings import Span
 from app.rag.parsing import fence
 from app.rag.parsing.model import FailureCode, ParsedDocument, ParsedPage, ParseFailed
 from app.services.runtime import Runtime
@@ -40,7 +41,7 @@ class Reading:
     """A document's text. `kept` when it is that of the pages that are stored already."""
 
     pages: Sequence[NewPage]
-    headings: Mapping[int, Sequence[int]]
+    headings: Mapping[int, Sequence[Span]]
     content_type: str
     title: str | None = None
     extraction: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +94,7 @@ def _reading(parsed: ParsedDocument, fetched: Fetched | None = None) -> Reading:
     return Reading(
         pages=[_page(page) for page in parsed.pages],
         headings={
-            page.number: [heading.start for heading in page.headings]
+            page.number: [(heading.start, heading.end, heading.level) for heading in page.headings]
             for page in parsed.pages
             if page.headings
         },
@@ -118,7 +119,7 @@ def _page(page: ParsedPage) -> NewPage:
 async def _stored(runtime: Runtime, principal: Principal, document: Document) -> Reading:
     """The pages as they were read before."""
     pages: list[NewPage] = []
-    headings: dict[int, list[int]] = {}
+    headings: dict[int, list[Span]] = {}
     while True:
         async with runtime.database.unit_of_work(principal) as session:
             found = await VersionRepository(session, principal).pages(
@@ -126,7 +127,9 @@ async def _stored(runtime: Runtime, principal: Principal, document: Document) ->
             )
         pages += [NewPage(page.number, page.text) for page in found]
         headings |= {
-            page.number: [heading[0] for heading in page.headings] for page in found if page.headings
+            page.number: [(start, end, level) for start, end, level in page.headings]
+            for page in found
+            if page.headings
         }
         if len(found) < _PAGES_AT_ONCE:
             break

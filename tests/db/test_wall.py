@@ -117,6 +117,11 @@ async def chunks_in_scope(session: AsyncSession, victim: Victim, **where: Any) -
     return scope.chunks + len(scope.languages)
 
 
+async def texts_of_ranges(session: AsyncSession, victim: Victim) -> list[str]:
+    found = await ChunkRepository(session, victim.principal).texts_of_ranges([(victim.document_id, 1, 0, 5)])
+    return [each for each in found if each is not None]
+
+
 async def found_of(session: AsyncSession, victim: Victim) -> set[str]:
     wanted = {victim.collection_id}
     return wanted - await VisibilityRepository(session, victim.principal).missing(wanted)
@@ -182,6 +187,9 @@ CASES: dict[str, list[Case]] = {
     "ChunkRepository.scope": [
         chunks_in_scope,
         lambda s, v: chunks_in_scope(s, v, collection_ids=(v.collection_id,)),
+    ],
+    "ChunkRepository.texts_of_ranges": [
+        lambda s, v: texts_of_ranges(s, v),
     ],
     "ChunkRepository.search": [
         lambda s, v: v.search(s, 1),

@@ -71,6 +71,7 @@ class Source(ResponseModel):
     snippet: str
     score: float
     cited: bool
+    heading: str | None = Field(None, description="The headings that it stands under, the highest first.")
 
 
 class Usage(ResponseModel):

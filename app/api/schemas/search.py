@@ -49,6 +49,7 @@ class SearchHit(ResponseModel):
     text: str
     score: float = Field(description="Fused relevance from 0 to 1.")
     similarity: float = Field(description="Cosine of the question's and the passage's embeddings.")
+    heading: str | None = Field(None, description="The headings that it stands under, the highest first.")
 
     explanation: Explanation | None = Field(None, description="With `explain` alone.")
 

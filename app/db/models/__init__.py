@@ -16,6 +16,7 @@ from app.db.models.documents import (
     TermCount,
     TermStatistic,
 )
+from app.db.models.evaluations import EvaluationRun, EvaluationSet, RunStatus
 from app.db.models.identity import ApiKey, Organization, User
 from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn
 
@@ -28,6 +29,8 @@ __all__ = [
     "CollectionUser",
     "Document",
     "DocumentStatus",
+    "EvaluationRun",
+    "EvaluationSet",
     "FileDeletion",
     "Guesses",
     "IdempotencyKey",
@@ -43,6 +46,7 @@ __all__ = [
     "PasswordReset",
     "RecoveryCode",
     "RefreshToken",
+    "RunStatus",
     "Session",
     "Stage",
     "TermCount",

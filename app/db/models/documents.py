@@ -154,6 +154,8 @@ class Document(Base):
     pending: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     extraction: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'"))
     """What its reader said of the file: kind of pages, language, metadata, warnings."""
+    terms_stale_from: Mapped[int | None]
+    """The first chunk, by its ordinal, whose terms do not know the present title yet; None when all do."""
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -172,6 +174,7 @@ class Document(Base):
             unique=True,
             postgresql_where=sql("origin IS NOT NULL"),
         ),
+        Index("ix_documents_stale_terms", "id", postgresql_where=sql("terms_stale_from IS NOT NULL")),
         CheckConstraint("status IN ('uploaded', 'processing', 'completed', 'failed')", name="status"),
         CheckConstraint("stage IN ('parsing', 'chunking', 'embedding', 'indexing')", name="stage"),
     )
@@ -206,6 +209,8 @@ class Chunk(Base):
     char_start: Mapped[int]
     char_end: Mapped[int]
     text: Mapped[str]
+    heading: Mapped[str | None]
+    """The headings that it stands under, from the highest to the nearest."""
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=sql("'{}'"))
     language: Mapped[str | None]

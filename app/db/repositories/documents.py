@@ -21,15 +21,15 @@ from app.db.models import Chunk, Document, DocumentStatus, Page
 from app.db.repositories.base import Repository, one_of
 
 _INSERT_CHUNKS: Final = text("""
-INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, tags,
-                    metadata, language, terms, weights, embedding, embedding_model)
-SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char_start, c.char_end, c.text, d.tags,
-       d.metadata_json, c.language, CAST(c.terms AS int[]), c.weights, c.embedding, :embedding_model
+INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, heading,
+                    tags, metadata, language, terms, weights, embedding, embedding_model)
+SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char_start, c.char_end, c.text, c.heading,
+       d.tags, d.metadata_json, c.language, CAST(c.terms AS int[]), c.weights, c.embedding, :embedding_model
   FROM documents d,
        unnest(CAST(:chunk_ids AS text[]), CAST(:ordinals AS int[]), CAST(:pages AS int[]), CAST(:starts AS int[]),
-              CAST(:ends AS int[]), CAST(:texts AS text[]), CAST(:chunk_languages AS text[]), CAST(:terms AS text[]),
-              CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
-         AS c (id, ordinal, page, char_start, char_end, text, language, terms, weights, embedding)
+              CAST(:ends AS int[]), CAST(:texts AS text[]), CAST(:headings AS text[]), CAST(:chunk_languages AS text[]),
+              CAST(:terms AS text[]), CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
+         AS c (id, ordinal, page, char_start, char_end, text, heading, language, terms, weights, embedding)
  WHERE d.organization_id = :organization_id AND d.id = :document_id
 """)
 
@@ -55,6 +55,7 @@ class NewChunk:
     language: str
     terms: Mapping[int, float]
     embedding: NDArray[np.floating[Any]]
+    heading: str | None = None
 
 
 def sparse(terms: Mapping[int, float]) -> SparseVector:
@@ -71,6 +72,7 @@ def columns(chunks: Sequence[NewChunk]) -> dict[str, list[Any]]:
         "starts": [chunk.start for chunk in chunks],
         "ends": [chunk.end for chunk in chunks],
         "texts": [chunk.text for chunk in chunks],
+        "headings": [chunk.heading for chunk in chunks],
         "chunk_languages": [chunk.language for chunk in chunks],
         # An array of arrays would have to be rectangular.
         "terms": ["{" + ",".join(map(str, sorted(chunk.terms))) + "}" for chunk in chunks],
@@ -155,6 +157,7 @@ class DocumentRepository(Repository):
                 "generation": Document.generation + 1,
                 "revision": Document.revision + 1,
                 "page_count": len(pages),
+                "terms_stale_from": None,
                 **_WITHOUT_FILE,
                 **values,
             },

@@ -33,15 +33,15 @@ WITH stored AS (
   INSERT INTO pages (document_id, number, organization_id, text)
   SELECT id, 1, organization_id, CAST(:text AS text) FROM stored
 ), chunked AS (
-  INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, tags,
+  INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, heading, tags,
                       metadata, language, terms, weights, embedding, embedding_model)
-  SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, 1, c.char_start, c.char_end, c.text, d.tags,
+  SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, 1, c.char_start, c.char_end, c.text, c.heading, d.tags,
          d.metadata_json, c.language, CAST(c.terms AS int[]), c.weights, c.embedding, :embedding_model
     FROM stored d,
          unnest(CAST(:chunk_ids AS text[]), CAST(:ordinals AS int[]), CAST(:starts AS int[]), CAST(:ends AS int[]),
-                CAST(:texts AS text[]), CAST(:chunk_languages AS text[]), CAST(:terms AS text[]),
-                CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
-           AS c (id, ordinal, char_start, char_end, text, language, terms, weights, embedding)
+                CAST(:texts AS text[]), CAST(:headings AS text[]), CAST(:chunk_languages AS text[]),
+                CAST(:terms AS text[]), CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
+           AS c (id, ordinal, char_start, char_end, text, heading, language, terms, weights, embedding)
 )
 SELECT id FROM stored
 """)
