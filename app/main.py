@@ -17,6 +17,7 @@ from app.api.one_time_pages import add_one_time_pages
 from app.api.routes import ROUTERS
 from app.api.schemas.base import ErrorResponse
 from app.core import crypto, memory
+from app.core.addresses import AddressPolicy
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
 from app.core.errors import AppError, StartupError
 from app.core.principal import SYSTEM
@@ -29,6 +30,7 @@ from app.rag import embedding, index, languages, llms
 from app.rag.errors import RagError
 from app.rag.provider_http import HttpClient, ProviderClient
 from app.services import bots, bursts, diagnostics, first_run, indexing, maintenance
+from app.services.bot_models import BotModels
 from app.services.runtime import Runtime
 from app.services.web_pages import PageFetcher
 from app.storage import originals
@@ -140,6 +142,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
         counters = bursts.Counters(settings.redis_url.get_secret_value() if settings.redis_url else None)
         stack.push_async_callback(counters.aclose)
         client = await stack.enter_async_context(http_client(settings))
+        checked = await stack.enter_async_context(http_client(settings, policy=provider_policy(settings)))
         embeddings = embedding_model(settings, client)
         stack.push_async_callback(embeddings.aclose)
         try:
@@ -164,6 +167,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             index=index.build(embeddings.embedder),
             default_bot=bots.of_environment(settings),
             chat_model=None if settings.answers_extractively else chat_model(settings, client),
+            bot_models=BotModels(settings, keyring, free=client, checked=checked),
             indexed_model=indexed_model,
             indexed_dimension=indexed_dimension,
             scope_sizes=ScopeSizes(),
@@ -184,11 +188,18 @@ def open_storage(settings: Settings) -> originals.Originals:
         raise StartupError(f"STORAGE_URL can't be used: {error}") from error
 
 
-def http_client(settings: Settings) -> HttpClient:
+def http_client(settings: Settings, *, policy: AddressPolicy | None = None) -> HttpClient:
+    """Connects to where the policy lets it; without one, anywhere."""
     return HttpClient(
         connect_timeout_seconds=settings.provider_connect_timeout_seconds,
         read_timeout_seconds=settings.provider_first_token_timeout_seconds,
+        policy=policy,
     )
+
+
+def provider_policy(settings: Settings) -> AddressPolicy:
+    """Where an admin may send the service for its models."""
+    return AddressPolicy(settings.allowed_provider_networks)
 
 
 def embedding_model(settings: Settings, client: ProviderClient) -> embedding.EmbeddingModel:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from alembic import op
 
 revision: str = "0015_evaluations"
-down_revision: str | None = "0008_audit_jobs"
+down_revision: str | None = "0012_bots"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

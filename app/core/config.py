@@ -222,6 +222,13 @@ class Settings(BaseSettings):
         10, ge=0, le=120, description="Longest wait before such a retry, also when Retry-After asks for more."
     )
 
+    provider_networks: str = Field(
+        "",
+        max_length=10_000,
+        description="Networks of one's own, separated by commas (for example 192.168.1.0/24), in which admins may choose the"
+        " model server of a bot, on any port; empty lets them reach the public internet alone. Superadmins are free.",
+    )
+
     # --- Documents ----------------------------------------------------------------------------------------
     chunk_size_tokens: int = Field(
         200,
@@ -318,7 +325,7 @@ class Settings(BaseSettings):
     def _without_trailing_slash(cls, value: str) -> str:
         return value.rstrip("/")
 
-    @field_validator("trusted_proxies")
+    @field_validator("trusted_proxies", "provider_networks")
     @classmethod
     def _of_networks(cls, value: str) -> str:
         _networks(value)
@@ -366,6 +373,11 @@ class Settings(BaseSettings):
     def trusted_networks(self) -> tuple[Network, ...]:
         """The networks of `trusted_proxies`."""
         return _networks(self.trusted_proxies)
+
+    @cached_property
+    def allowed_provider_networks(self) -> tuple[Network, ...]:
+        """The networks of `provider_networks`."""
+        return _networks(self.provider_networks)
 
     @property
     def has_provider(self) -> bool:

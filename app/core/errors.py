@@ -119,6 +119,18 @@ class BotNotFound(NotFound):
     """There is no such bot."""
 
 
+class BotVersionNotFound(NotFound):
+    """This bot has no such version."""
+
+
+class BotNameTaken(Conflict):
+    """There is a bot of this name already."""
+
+
+class BotWithoutKey(Unavailable):
+    """The model of this bot can't be asked without an API key; an administrator has to enter one."""
+
+
 class SessionNotFound(NotFound):
     """There is no such session."""
 
@@ -412,6 +424,10 @@ class InvitationNotFound(NotFound):
 
 class ApiKeyNotFound(NotFound):
     """There is no such API key."""
+
+
+class BoundKeyChatsOnly(Invalid):
+    """An API key that is bound to a bot has the scope `chat` and no other."""
 
 
 class OrganizationNotFound(NotFound):

@@ -26,6 +26,8 @@ class Prefix(StrEnum):
     CHUNK = "chk"
     SESSION = "sess"
     MESSAGE = "msg"
+    BOT = "bot"
+    BOT_VERSION = "botv"
 
 
 def new(prefix: Prefix) -> str:

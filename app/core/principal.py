@@ -39,7 +39,8 @@ class PrincipalKind(StrEnum):
 class Principal:
     """A caller within one organization, or the system itself (`organization_id` None: no row-level wall).
 
-    `collection_ids` are those that an API key is restricted to, None does not restrict; `rate_limit` is its own.
+    `collection_ids` are those that an API key is restricted to, None does not restrict; `rate_limit` is its own. `bot_id`
+    is the only bot that it may talk to.
     """
 
     kind: PrincipalKind
@@ -49,6 +50,7 @@ class Principal:
     scopes: frozenset[Scope]
     collection_ids: frozenset[str] | None = None
     rate_limit: str | None = None
+    bot_id: str | None = None
 
     @property
     def organization(self) -> str:

@@ -72,7 +72,12 @@ async def answer(
     if model is not None and history and conversation.leans_on_history(asked):
         asked = await conversation.standalone_question(model, history, asked)
     hits = await retrieval.search(
-        runtime, principal, asked, limit=_top_k(runtime, bot, question), where=question.where
+        runtime,
+        principal,
+        asked,
+        limit=_top_k(runtime, bot, question),
+        where=question.where,
+        granted=bot.collection_ids,
     )
     relevant = retrieval.is_relevant(hits)
     draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()

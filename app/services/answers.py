@@ -3,18 +3,20 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
-from app.core.bots import DEFAULT_BOT
 from app.core.retrieval import EVERYTHING, SearchFilter
 from app.rag.llms import Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a caller asks. `session_id` None starts a new session; `top_k` and `temperature` None are the bot's."""
+    """What a caller asks. `session_id` None starts a new session; `bot_id` None goes on with the session's bot.
+
+    `top_k` and `temperature` None are the bot's.
+    """
 
     message: str
     session_id: str | None = None
-    bot_id: str = DEFAULT_BOT
+    bot_id: str | None = None
     history: tuple[Turn, ...] | None = None
     where: SearchFilter = EVERYTHING
     top_k: int | None = None

@@ -22,7 +22,7 @@ from app.core.text import clean
 from app.db.engine import Transaction
 from app.db.models import Message, MessageStatus
 from app.db.repositories.conversations import ConversationRepository
-from app.db.repositories.turns import NewTurn, StoredTurn, TurnRepository
+from app.db.repositories.turns import NewTurn, OpenedTurn, TurnRepository
 from app.rag import conversation
 from app.rag.llms import Turn
 from app.services import answering, bots
@@ -41,15 +41,17 @@ async def converse(
     """The events of one turn: TurnStarted, SourcesFound, AnswerDelta…, AnswerDone.
 
     Raises SessionNotFound for somebody else's session and SessionBusy while another turn of it runs, before the first
-    event; the errors of `retrieval.search` and of `ChatModel.generate` after it. Then, and when the consumer goes
+    event, and BotNotFound where the caller may not use the bot; the errors of `retrieval.search` and of `ChatModel.generate` after it. Then, and when the consumer goes
     away, what there is of the answer is stored with status failed or interrupted.
     """
     runtime.require_matching_index()
     question = _cleaned(question)
     bot = await bots.resolve(runtime, principal, question.bot_id)
-    draft, history = await _open(runtime, principal, bot, question)
+    draft, history, bot_of_session = await _open(runtime, principal, bot, question)
     status = MessageStatus.INTERRUPTED
     try:
+        if bot_of_session != _stored_id(bot) and not _names_bot(principal, question):
+            bot = await _hand_over(runtime, principal, draft, bot_of_session)
         yield TurnStarted(draft.session_id, draft.message_id)
         events = answering.answer(runtime, principal, bot, question, history, draft)
         async with aclosing(events):
@@ -97,10 +99,30 @@ def _cleaned(question: Question) -> Question:
     )
 
 
+def _names_bot(principal: Principal, question: Question) -> bool:
+    return question.bot_id is not None or principal.bot_id is not None
+
+
+def _stored_id(bot: Bot) -> str | None:
+    """As the session keeps it: nothing for the environment's bot."""
+    return None if bot.version_id is None else bot.id
+
+
+async def _hand_over(runtime: Runtime, principal: Principal, draft: Draft, bot_id: str | None) -> Bot:
+    """The session's own bot answers, where the question names none."""
+    bot = await bots.resolve(runtime, principal, bot_id)
+    draft.model = bot.model.model
+    async with runtime.database.direct(principal) as session:
+        await TurnRepository(session, principal).hand_to_bot(
+            draft.message_id, model=draft.model, bot_version_id=bot.version_id
+        )
+    return bot
+
+
 async def _open(
     runtime: Runtime, principal: Principal, bot: Bot, question: Question
-) -> tuple[Draft, list[Turn]]:
-    """Store the question and the row of the answer to come; return the draft and the history."""
+) -> tuple[Draft, list[Turn], str | None]:
+    """Store the question and the row of the answer to come; return the draft, the history and the session's bot."""
     settings = runtime.settings
     draft = Draft(
         session_id=question.session_id or ids.new(ids.Prefix.SESSION),
@@ -115,6 +137,9 @@ async def _open(
         question=question.message,
         answer_id=draft.message_id,
         model=draft.model,
+        bot_id=_stored_id(bot),
+        bot_version_id=bot.version_id,
+        names_bot=_names_bot(principal, question),
     )
     try:
         stored = await _store_turn(runtime, principal, turn)
@@ -123,14 +148,14 @@ async def _open(
             dead = clock.now() - timedelta(seconds=settings.longest_turn_seconds)
             await TurnRepository(session, principal).interrupt_dead_answer(turn.session_id, before=dead)
         stored = await _store_turn(runtime, principal, turn)
-    history = [Turn(message.role, message.content) for message in stored]
+    history = [Turn(message.role, message.content) for message in stored.history]
     if question.history is not None:
         history = list(question.history)
     history = history[-settings.max_history_messages :] if settings.max_history_messages else []
-    return draft, conversation.within_budget(history, settings.max_history_tokens)
+    return draft, conversation.within_budget(history, settings.max_history_tokens), stored.bot_id
 
 
-async def _store_turn(runtime: Runtime, principal: Principal, turn: NewTurn) -> list[StoredTurn]:
+async def _store_turn(runtime: Runtime, principal: Principal, turn: NewTurn) -> OpenedTurn:
     # On disk at the latest with the answer, and before that nobody is told that it is stored.
     async with runtime.database.direct(principal, flushed_later=True) as session:
         stored = await TurnRepository(session, principal).open_turn(

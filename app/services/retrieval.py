@@ -19,11 +19,13 @@ async def search(
     *,
     limit: int,
     where: SearchFilter = EVERYTHING,
+    granted: tuple[str, ...] | None = None,
     explained: bool = False,
     trust: Trust | None = None,
 ) -> list[Hit]:
     """The best chunks, best first, at most `limit`; `explained` adds the ranks of each leg.
 
+    `granted` are the collections of the bot that searches; None searches what the caller may see.
     `trust` takes the place of what the embedding model and the question's language deserve.
 
     Raises CollectionNotFound for a collection that the caller can't see, EmbeddingUnavailable when the question can't
@@ -34,7 +36,7 @@ async def search(
     # Outside the transaction: no connection is held while a provider is asked.
     vector = await embeddings.query(runtime.embeddings, question)
     async with runtime.database.direct(principal, planned_for_all=True) as session:
-        scope = await access.search_scope(session, principal, where.collection_ids)
+        scope = await access.search_scope(session, principal, where.collection_ids, granted=granted)
         if scope == ():
             return []
         chunks = ChunkRepository(session, principal)

@@ -12,6 +12,7 @@ from app.db.repositories.chunks import ScopeSizes
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
+from app.services.bot_models import BotModels
 from app.services.bursts import Counters
 from app.services.web_pages import PageFetcher
 from app.storage.originals import Originals
@@ -31,6 +32,7 @@ class Runtime:
     index: ChunkIndex
     default_bot: Bot
     chat_model: ChatModel | None
+    bot_models: BotModels
     indexed_model: str
     indexed_dimension: int
     scope_sizes: ScopeSizes

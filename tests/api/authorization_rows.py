@@ -208,7 +208,7 @@ async def conversation(cast: Cast) -> dict[str, str]:
         turn = NewTurn(
             session_id, "T", ids.new(ids.Prefix.MESSAGE), "Q", ids.new(ids.Prefix.MESSAGE), "extractive"
         )
-        assert await TurnRepository(session, principal).open_turn(turn, history=0) == []
+        assert await TurnRepository(session, principal).open_turn(turn, history=0)
     return {"session_id": session_id}
 
 

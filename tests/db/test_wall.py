@@ -29,6 +29,12 @@ from app.db.engine import AnyTransaction, Database
 from app.db.models import Base, Document, Stage
 from app.db.queue import Claim
 from app.db.repositories.base import Repository, TextRepository
+from app.db.repositories.bots import (
+    BotListRepository,
+    BotRepository,
+    BotUseRepository,
+    BotVersionRepository,
+)
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository
@@ -82,6 +88,7 @@ class Victim:
     document_id: str
     answer_id: str
     listed_user: str
+    bot_id: str
     claim: Claim
 
     def search(
@@ -241,6 +248,46 @@ CASES: dict[str, list[Case]] = {
     "VisibilityRepository.existing": [
         lambda s, v: VisibilityRepository(s, v.principal).existing(frozenset({v.collection_id}))
     ],
+    "BotUseRepository.in_use": [
+        lambda s, v: BotUseRepository(s, v.principal).in_use(v.bot_id, user_id=None, known=None),
+        lambda s, v: BotUseRepository(s, v.principal).in_use(v.bot_id, user_id=v.listed_user, known="x"),
+    ],
+    "BotRepository.find": [
+        lambda s, v: BotRepository(s, v.principal).find(v.bot_id),
+        lambda s, v: BotRepository(s, v.principal).find(v.bot_id, user_id=v.listed_user, lock=True),
+    ],
+    "BotRepository.newest": [
+        lambda s, v: BotRepository(s, v.principal).newest(limit=9, after=None, offset=0, user_id=None)
+    ],
+    "BotRepository.add": [lambda s, v: BotRepository(s, v.principal).add({"name": "N"})],
+    "BotRepository.change": [lambda s, v: BotRepository(s, v.principal).change(v.bot_id, {"name": "N"})],
+    "BotRepository.delete": [lambda s, v: BotRepository(s, v.principal).delete(v.bot_id)],
+    "BotVersionRepository.add": [
+        lambda s, v: BotVersionRepository(s, v.principal).add(v.bot_id, 2, settings={}, secrets={}, note="")
+    ],
+    "BotVersionRepository.find": [lambda s, v: BotVersionRepository(s, v.principal).find(v.bot_id, 1)],
+    "BotVersionRepository.newest": [
+        lambda s, v: BotVersionRepository(s, v.principal).newest(v.bot_id, limit=9, offset=0)
+    ],
+    "BotVersionRepository.in_use": [lambda s, v: BotVersionRepository(s, v.principal).in_use([v.bot_id])],
+    "BotListRepository.collections": [
+        lambda s, v: BotListRepository(s, v.principal).collections([v.bot_id])
+    ],
+    "BotListRepository.set_collections": [
+        lambda s, v: BotListRepository(s, v.principal).set_collections(v.bot_id, [])
+    ],
+    "BotListRepository.users": [
+        lambda s, v: BotListRepository(s, v.principal).users(v.bot_id, limit=9, offset=0)
+    ],
+    "BotListRepository.add_users": [
+        lambda s, v: BotListRepository(s, v.principal).add_users(v.bot_id, [v.principal.id])
+    ],
+    "BotListRepository.remove_user": [
+        lambda s, v: BotListRepository(s, v.principal).remove_user(v.bot_id, v.listed_user)
+    ],
+    "BotListRepository.remove_other_users": [
+        lambda s, v: BotListRepository(s, v.principal).remove_other_users(v.bot_id, keep=())
+    ],
     "DocumentRepository.find": [
         lambda s, v: DocumentRepository(s, v.principal).find(v.document_id),
         lambda s, v: DocumentRepository(s, v.principal).find(
@@ -334,6 +381,11 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: TurnRepository(s, v.principal).open_turn(new_turn("sess_2", "a"), history=9),
         lambda s, v: TurnRepository(s, v.principal).open_turn(new_turn("sess_new", "b"), history=9),
     ],
+    "TurnRepository.hand_to_bot": [
+        lambda s, v: TurnRepository(s, v.principal).hand_to_bot(
+            v.answer_id, model="other", bot_version_id="botv_1"
+        )
+    ],
     "TurnRepository.interrupt_dead_answer": [
         lambda s, v: TurnRepository(s, v.principal).interrupt_dead_answer(
             "sess_1", before=datetime(2100, 1, 1, tzinfo=UTC)
@@ -390,6 +442,14 @@ async def new_person(database: Database, name: str, *, organization_id: str | No
     return Principal(PrincipalKind.USER, user_id, organization_id, Role.USER, ALL_SCOPES)
 
 
+async def new_bot(session: AsyncSession, principal: Principal, collection_id: str, user_id: str) -> str:
+    bot_id: str = (await BotRepository(session, principal).add({"name": "B", "visibility": "restricted"})).id
+    await BotVersionRepository(session, principal).add(bot_id, 1, settings={}, secrets={}, note="")
+    await BotListRepository(session, principal).set_collections(bot_id, [collection_id])
+    await BotListRepository(session, principal).add_users(bot_id, [user_id])
+    return bot_id
+
+
 async def new_victim(database: Database) -> Victim:
     """An organization with a row in every table that a repository reads."""
     principal = await new_person(database, "victim")
@@ -398,6 +458,7 @@ async def new_victim(database: Database) -> Victim:
         collections = CollectionRepository(session, principal)
         collection_id = (await collections.add("C")).id
         await AccessListRepository(session, principal).grant(collection_id, {other.id: Permission.READ})
+        bot_id = await new_bot(session, principal, collection_id, other.id)
         documents = DocumentRepository(session, principal)
         values = {
             **NEW_DOCUMENT,
@@ -411,8 +472,8 @@ async def new_victim(database: Database) -> Victim:
         first = replace(CHUNK, ordinal=0)
         await documents.add_chunks("doc_1", [first], embedding_model="m")
         turns = TurnRepository(session, principal)
-        assert await turns.open_turn(new_turn("sess_1", "first"), history=0) == []
-        assert await turns.open_turn(new_turn("sess_2", "second"), history=0) == []
+        assert await turns.open_turn(new_turn("sess_1", "first"), history=0)
+        assert await turns.open_turn(new_turn("sess_2", "second"), history=0)
         await turns.finish_answer("msg_second_answer", FINISHED)
         await queue.enqueue(
             session, document_id="doc_1", organization_id=principal.organization, generation=1
@@ -422,7 +483,7 @@ async def new_victim(database: Database) -> Victim:
     async with database.unit_of_work(SYSTEM) as session:
         claim = await queue.claim(session, claimed_by="worker", lease=timedelta(hours=1))
         assert claim is not None
-    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id, claim)
+    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id, bot_id, claim)
 
 
 async def snapshot(session: AsyncSession) -> dict[str, list[str]]:

@@ -11,7 +11,6 @@ from app.api.schemas.base import OpaqueId
 from app.api.schemas.chat import ChatRequest, ChatResponse, MessageResponse
 from app.api.schemas.filters import search_filter
 from app.api.streaming import ChatStream, answer_fields, open_stream, while_connected
-from app.core.bots import DEFAULT_BOT
 from app.rag.llms import Turn
 from app.services import chat
 from app.services.answers import Question
@@ -69,7 +68,7 @@ def _question(body: ChatRequest, *, stream: bool) -> Question:
     return Question(
         message=body.question,
         session_id=body.session_id,
-        bot_id=body.bot_id or DEFAULT_BOT,
+        bot_id=body.bot_id,
         history=history,
         where=search_filter(body.filters, body.collection_ids),
         top_k=body.config.top_k,

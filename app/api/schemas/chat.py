@@ -33,7 +33,11 @@ class ChatRequest(RequestModel):
         max_length=200,
         description="Instead of `message`: the conversation so far, the question last. Nothing earlier is read.",
     )
-    bot_id: OpaqueId | None = Field(None, description="Who answers. Default: the bot of the settings.")
+    bot_id: OpaqueId | None = Field(
+        None,
+        description="Who answers: a bot's id, or `default` for the one of the service's settings."
+        " Default: who answered last in this session.",
+    )
     collection_ids: CollectionIds | None = None
     filters: Filters | None = None
     config: ChatConfig = Field(default_factory=ChatConfig)

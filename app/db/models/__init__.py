@@ -3,6 +3,7 @@
 from app.db.models.accounts import Guesses, Invitation, Login, PasswordReset, RecoveryCode, RefreshToken
 from app.db.models.audit import AuditEntry
 from app.db.models.base import Base
+from app.db.models.bots import Bot, BotCollection, BotUser, BotVersion
 from app.db.models.conversations import Message, MessageStatus, Session
 from app.db.models.documents import (
     Chunk,
@@ -24,6 +25,10 @@ __all__ = [
     "ApiKey",
     "AuditEntry",
     "Base",
+    "Bot",
+    "BotCollection",
+    "BotUser",
+    "BotVersion",
     "Chunk",
     "Collection",
     "CollectionUser",

@@ -15,20 +15,23 @@ from app.db.repositories.base import TextRepository
 
 _OPEN_TURN: Final = text("""
 WITH opened AS (
-  INSERT INTO sessions (organization_id, id, owner_id, title) VALUES (:organization_id, :session_id, :owner_id, :title)
-  ON CONFLICT (organization_id, id) DO UPDATE SET updated_at = now()
-  RETURNING owner_id
+  INSERT INTO sessions (organization_id, id, owner_id, title, bot_id)
+  VALUES (:organization_id, :session_id, :owner_id, :title, CAST(:bot_id AS text))
+  ON CONFLICT (organization_id, id) DO UPDATE
+    SET updated_at = now(), bot_id = CASE WHEN :names_bot THEN excluded.bot_id ELSE sessions.bot_id END
+  RETURNING owner_id, bot_id
 ), added AS (
-  INSERT INTO messages (id, organization_id, session_id, role, content, status, model)
-  SELECT turn.id, :organization_id, :session_id, turn.role, turn.content, turn.status, turn.model
+  INSERT INTO messages (id, organization_id, session_id, role, content, status, model, bot_version_id)
+  SELECT turn.id, :organization_id, :session_id, turn.role, turn.content, turn.status, turn.model, turn.bot_version_id
     FROM opened,
-         (VALUES (1, CAST(:question_id AS text), 'user', CAST(:question AS text), 'complete', NULL),
-                 (2, :answer_id, 'assistant', '', 'streaming', CAST(:model AS text)))
-           AS turn (n, id, role, content, status, model)
+         (VALUES (1, CAST(:question_id AS text), 'user', CAST(:question AS text), 'complete', NULL, NULL),
+                 (2, :answer_id, 'assistant', '', 'streaming', CAST(:model AS text),
+                  CAST(:bot_version_id AS text)))
+           AS turn (n, id, role, content, status, model, bot_version_id)
    WHERE opened.owner_id = :owner_id
    ORDER BY turn.n
 )
-SELECT opened.owner_id,
+SELECT opened.owner_id, opened.bot_id,
        ARRAY(SELECT ROW(earlier.role, earlier.content)
                FROM (SELECT role, content, position FROM messages
                       WHERE organization_id = :organization_id AND session_id = :session_id AND status = 'complete'
@@ -38,6 +41,11 @@ SELECT opened.owner_id,
   FROM opened
 """)
 """One statement: the turn is stored only in a session of the caller's, and the history is the one before it."""
+
+_HAND_TO_BOT: Final = text("""
+UPDATE messages SET model = :model, bot_version_id = :bot_version_id
+ WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
+""")
 
 _INTERRUPT_DEAD_ANSWER: Final = text("""
 UPDATE messages SET status = 'interrupted', finish_reason = 'interrupted', updated_at = now()
@@ -61,8 +69,16 @@ class StoredTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedTurn:
+    """What a turn begins with: the messages before it, oldest first, and the bot of its session."""
+
+    history: list[StoredTurn]
+    bot_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewTurn:
-    """A question and the answer that is about to be streamed."""
+    """A question and the answer that is about to be streamed. Where it names no bot, the session keeps its own."""
 
     session_id: str
     title: str
@@ -70,11 +86,14 @@ class NewTurn:
     question: str
     answer_id: str
     model: str
+    bot_id: str | None = None
+    bot_version_id: str | None = None
+    names_bot: bool = False
 
 
 class TurnRepository(TextRepository):
-    async def open_turn(self, turn: NewTurn, *, history: int) -> list[StoredTurn] | None:
-        """Store the turn, in a new session or in one of the caller's; returns its last messages before, oldest first.
+    async def open_turn(self, turn: NewTurn, *, history: int) -> OpenedTurn | None:
+        """Store the turn, in a new session or in one of the caller's; returns its last messages before it.
 
         None when the session is somebody else's. Raises SessionBusy while another turn of it is being answered.
         """
@@ -96,7 +115,19 @@ class TurnRepository(TextRepository):
             raise
         if row.owner_id != self.principal.id:
             return None
-        return [StoredTurn(*message) for message in row.history]
+        return OpenedTurn([StoredTurn(*message) for message in row.history], row.bot_id)
+
+    async def hand_to_bot(self, answer_id: str, *, model: str, bot_version_id: str | None) -> None:
+        """Note who answers, where that is the session's bot, which is known only when the turn is open."""
+        await self.session.execute(
+            _HAND_TO_BOT,
+            {
+                "organization_id": self.organization_id,
+                "answer_id": answer_id,
+                "model": model,
+                "bot_version_id": bot_version_id,
+            },
+        )
 
     async def interrupt_dead_answer(self, session_id: str, *, before: datetime) -> None:
         """Let go of a session whose answer was left streaming, by a process that must have died since."""
