@@ -27,6 +27,7 @@ from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, languages, llms
+from app.rag.cross_encoder import CrossEncoder
 from app.rag.errors import RagError
 from app.rag.provider_http import HttpClient, ProviderClient
 from app.services import bots, bursts, diagnostics, first_run, indexing, maintenance
@@ -156,6 +157,9 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
                 embedding_model=embeddings.fingerprint, dimension=embeddings.dimension
             )
         await upkeep.ensure_exact_index(database, embedding_model=indexed_model, dimension=indexed_dimension)
+        cross_encoder = CrossEncoder(settings.reranker_folder) if settings.reranker_folder else None
+        if cross_encoder is not None:
+            stack.callback(cross_encoder.close)
         listener = Listener((queue.JOBS, queue.DOCUMENTS))
         await stack.enter_async_context(listener.running(database))
         if indexed_model != embeddings.fingerprint:
@@ -168,6 +172,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             default_bot=bots.of_environment(settings),
             chat_model=None if settings.answers_extractively else chat_model(settings, client),
             bot_models=BotModels(settings, keyring, free=client, checked=checked),
+            cross_encoder=cross_encoder,
             indexed_model=indexed_model,
             indexed_dimension=indexed_dimension,
             scope_sizes=ScopeSizes(),

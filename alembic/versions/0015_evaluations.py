@@ -45,10 +45,30 @@ _WALL = (
     "GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO ibid_system, ibid_app",
 )
 _AUDITED = (
-    ("INSERT", "evaluation_sets", "evaluation_set.created", "'evaluation_set', 'id', 'name', '-', 'name', 'question_count'"),
-    ("DELETE", "evaluation_sets", "evaluation_set.deleted", "'evaluation_set', 'id', 'name', '-', 'name', 'question_count'"),
-    ("INSERT", "evaluation_runs", "evaluation.started", "'evaluation', 'id', 'name', '-', 'set_id', 'bot_id'"),
-    ("DELETE", "evaluation_runs", "evaluation.deleted", "'evaluation', 'id', 'name', '-', 'set_id', 'status'"),
+    (
+        "INSERT",
+        "evaluation_sets",
+        "evaluation_set.created",
+        "'evaluation_set', 'id', 'name', '-', 'name', 'question_count'",
+    ),
+    (
+        "DELETE",
+        "evaluation_sets",
+        "evaluation_set.deleted",
+        "'evaluation_set', 'id', 'name', '-', 'name', 'question_count'",
+    ),
+    (
+        "INSERT",
+        "evaluation_runs",
+        "evaluation.started",
+        "'evaluation', 'id', 'name', '-', 'set_id', 'bot_id'",
+    ),
+    (
+        "DELETE",
+        "evaluation_runs",
+        "evaluation.deleted",
+        "'evaluation', 'id', 'name', '-', 'set_id', 'status'",
+    ),
 )
 
 _UP = (

@@ -26,6 +26,8 @@ class Prefix(StrEnum):
     CHUNK = "chk"
     SESSION = "sess"
     MESSAGE = "msg"
+    EVALUATION_SET = "eset"
+    EVALUATION = "eval"
     BOT = "bot"
     BOT_VERSION = "botv"
 

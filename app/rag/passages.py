@@ -146,20 +146,19 @@ def _diverse(passages: Sequence[Hit], limit: int) -> list[Hit]:
     """The best passages, of which one document has more than half only where no other's are nearly as good."""
     most = max(2, (limit + 1) // 2)
     taken: Counter[str] = Counter()
+    left = list(range(len(passages)))
     chosen: list[int] = []
-    waiting: list[int] = []
-    for number, passage in enumerate(passages):
-        if len(chosen) == limit:
-            break
-        if taken[passage.document_id] >= most and any(
-            each.score >= _NEARLY_AS_GOOD * passage.score and taken[each.document_id] < most
-            for each in passages[number + 1 :]
-        ):
-            waiting.append(number)
-            continue
-        taken[passage.document_id] += 1
-        chosen.append(number)
-    chosen += waiting[: limit - len(chosen)]
+    while left and len(chosen) < limit:
+        best = passages[left[0]]
+        picked = left[0]
+        if taken[best.document_id] >= most:
+            others = (each for each in left if taken[passages[each].document_id] < most)
+            picked = next(
+                (each for each in others if passages[each].score >= _NEARLY_AS_GOOD * best.score), picked
+            )
+        left.remove(picked)
+        taken[passages[picked].document_id] += 1
+        chosen.append(picked)
     return [passages[number] for number in sorted(chosen)]
 
 
@@ -172,7 +171,11 @@ def _without_repetitions(hits: Sequence[Hit]) -> list[Hit]:
             kept.append(hit)
             continue
         documents = [each.document_id for each in kept]
-        if hit.document_id in documents and documents.count(documents[twin]) == 1 and _repeats(kept[twin], hit):
+        if (
+            hit.document_id in documents
+            and documents.count(documents[twin]) == 1
+            and _repeats(kept[twin], hit)
+        ):
             kept[twin] = hit
     return kept
 

@@ -9,11 +9,11 @@ from typing import Final
 from app.core.bots import Bot
 from app.core.principal import Principal
 from app.core.retrieval import Hit
-from app.rag import conversation, extractive, prices, refusals
+from app.rag import conversation, extractive, headings, prices, refusals
 from app.rag.citations import CitationFilter
 from app.rag.llms import ChatModel, Completion, Turn
 from app.rag.prompts import PromptSource
-from app.services import bots, retrieval
+from app.services import bots, passages
 from app.services.answers import Answer, AnswerDelta, ChatEvent, Question, Source, SourcesFound, Usage
 from app.services.runtime import Runtime
 
@@ -65,21 +65,22 @@ async def answer(
 ) -> AsyncGenerator[ChatEvent, None]:
     """SourcesFound, then AnswerDelta…; the draft has all of it.
 
-    Raises what `retrieval.search` and `ChatModel.generate` raise.
+    Raises what `passages.find` and `ChatModel.generate` raise.
     """
     model = bots.chat_model(runtime, bot)
     asked = question.message
     if model is not None and history and conversation.leans_on_history(asked):
         asked = await conversation.standalone_question(model, history, asked)
-    hits = await retrieval.search(
+    found = await passages.find(
         runtime,
         principal,
+        bot,
         asked,
         limit=_top_k(runtime, bot, question),
         where=question.where,
-        granted=bot.collection_ids,
+        history=history if model is None else (),
     )
-    relevant = retrieval.is_relevant(hits)
+    asked, hits, relevant = found.question, found.hits, found.relevant
     draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()
     yield SourcesFound(draft.sources)
     if not relevant:
@@ -99,9 +100,12 @@ def _top_k(runtime: Runtime, bot: Bot, question: Question) -> int:
 
 async def _quote(asked: str, question: str, hits: list[Hit], draft: Draft) -> AnswerDelta:
     """The extractive answer: sentences of the sources, word for word."""
-    passages = [extractive.Passage(n, hit.text, hit.title) for n, hit in enumerate(hits, start=1)]
+    quotable = [
+        extractive.Passage(n, hit.text, headings.place(hit.title, hit.heading))
+        for n, hit in enumerate(hits, start=1)
+    ]
     # The longest passages take 0.3 s of CPU, which the event loop does not have; a thread costs 0.1 ms.
-    found = await asyncio.to_thread(extractive.extract, asked, passages)
+    found = await asyncio.to_thread(extractive.extract, asked, quotable)
     if not found.quotes:
         draft.refused = True
         draft.sources = ()
@@ -119,7 +123,7 @@ async def _generate(
     draft: Draft,
 ) -> AsyncGenerator[AnswerDelta, None]:
     turns = conversation.answer_turns(
-        sources=[PromptSource(n, hit.title, hit.text) for n, hit in enumerate(hits, start=1)],
+        sources=[PromptSource(n, _place(hit), hit.text) for n, hit in enumerate(hits, start=1)],
         history=history,
         question=question.message,
     )
@@ -149,6 +153,10 @@ def _usage(model: ChatModel, completion: Completion) -> Usage:
     return Usage(prompt, answered, prices.cost_usd(model.config.model, prompt, answered))
 
 
+def _place(hit: Hit) -> str:
+    return headings.place(hit.title, hit.heading, page=hit.page if hit.pages > 1 else None)
+
+
 def _source(n: int, hit: Hit) -> Source:
     return Source(
         n=n,
@@ -161,6 +169,7 @@ def _source(n: int, hit: Hit) -> Source:
         end=hit.end,
         snippet=_snippet(hit.text),
         score=round(hit.score, 4),
+        heading=hit.heading,
     )
 
 

@@ -9,6 +9,7 @@ from app.core.errors import EmbeddingModelMismatch
 from app.db.engine import Database
 from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
+from app.rag.cross_encoder import CrossEncoder
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
@@ -33,6 +34,7 @@ class Runtime:
     default_bot: Bot
     chat_model: ChatModel | None
     bot_models: BotModels
+    cross_encoder: CrossEncoder | None
     indexed_model: str
     indexed_dimension: int
     scope_sizes: ScopeSizes

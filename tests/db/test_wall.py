@@ -35,6 +35,7 @@ from app.db.repositories.bots import (
     BotUseRepository,
     BotVersionRepository,
 )
+from app.db.repositories.chunk_terms import ChunkTermsRepository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository
@@ -129,6 +130,11 @@ async def texts_of_ranges(session: AsyncSession, victim: Victim) -> list[str]:
     return [each for each in found if each is not None]
 
 
+async def replace_terms(session: AsyncSession, victim: Victim) -> int:
+    chunk_id = await session.scalar(text("SELECT id FROM chunks WHERE document_id = 'doc_1'"))
+    return await ChunkTermsRepository(session, victim.principal).replace([chunk_id or "none"], [{TERM: 2.0}])
+
+
 async def found_of(session: AsyncSession, victim: Victim) -> set[str]:
     wanted = {victim.collection_id}
     return wanted - await VisibilityRepository(session, victim.principal).missing(wanted)
@@ -196,7 +202,7 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: chunks_in_scope(s, v, collection_ids=(v.collection_id,)),
     ],
     "ChunkRepository.texts_of_ranges": [
-        lambda s, v: texts_of_ranges(s, v),
+        texts_of_ranges,
     ],
     "ChunkRepository.search": [
         lambda s, v: v.search(s, 1),
@@ -207,6 +213,14 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: v.search(s, 10_001, collection_ids=(v.collection_id,)),
         lambda s, v: v.search(s, 10_000, document_ids=(v.document_id,)),
     ],
+    "ChunkTermsRepository.lock_stale": [
+        lambda s, v: ChunkTermsRepository(s, v.principal).lock_stale("doc_1")
+    ],
+    "ChunkTermsRepository.mark": [lambda s, v: ChunkTermsRepository(s, v.principal).mark(v.document_id, 0)],
+    "ChunkTermsRepository.chunks": [
+        lambda s, v: ChunkTermsRepository(s, v.principal).chunks(v.document_id, first=0, many=9)
+    ],
+    "ChunkTermsRepository.replace": [replace_terms],
     "CollectionRepository.find": [
         lambda s, v: CollectionRepository(s, v.principal).find(v.collection_id),
         lambda s, v: CollectionRepository(s, v.principal).find(v.collection_id, lock=True),
@@ -270,9 +284,7 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: BotVersionRepository(s, v.principal).newest(v.bot_id, limit=9, offset=0)
     ],
     "BotVersionRepository.in_use": [lambda s, v: BotVersionRepository(s, v.principal).in_use([v.bot_id])],
-    "BotListRepository.collections": [
-        lambda s, v: BotListRepository(s, v.principal).collections([v.bot_id])
-    ],
+    "BotListRepository.collections": [lambda s, v: BotListRepository(s, v.principal).collections([v.bot_id])],
     "BotListRepository.set_collections": [
         lambda s, v: BotListRepository(s, v.principal).set_collections(v.bot_id, [])
     ],
@@ -467,6 +479,7 @@ async def new_victim(database: Database) -> Victim:
             "sha256": "0",
             "chunk_count": 1,
             "origin": "file:/canary",
+            "terms_stale_from": 0,
         }
         assert await documents.add_completed(values, ["canary"]) is not None
         first = replace(CHUNK, ordinal=0)

@@ -17,6 +17,15 @@ class SearchRequest(RequestModel):
     collection_ids: CollectionIds | None = None
     filters: Filters | None = None
     top_k: TopK | None = Field(None, description="Default: the setting TOP_K_DEFAULT.")
+    passages: bool = Field(
+        False,
+        description="Whether results are passages as an answer is made from: neighbouring chunks merged, repetitions left out,"
+        " within the bot's budget of tokens.",
+    )
+    bot_id: OpaqueId | None = Field(
+        None,
+        description="Search as this bot does: in its collections, with its expansion and its reranker. Default: none.",
+    )
     explain: bool = Field(
         False, description="Whether each result says what each leg of the search made of it."
     )
@@ -54,8 +63,16 @@ class SearchHit(ResponseModel):
     explanation: Explanation | None = Field(None, description="With `explain` alone.")
 
 
+class RerankingState(ResponseModel):
+    """What became of the bot's reranker; where it is not done, the order is that of the search."""
+
+    done: bool
+    reason: str | None
+
+
 class SearchResponse(ResponseModel):
     results: list[SearchHit]
+    reranking: RerankingState | None = Field(None, description="With a bot that has a reranker.")
 
 
 def search_hit(hit: Hit, *, explained: bool) -> SearchHit:

@@ -19,7 +19,7 @@ SELECT id, text, heading, language FROM chunks
 _SET: Final = text("""
 UPDATE chunks c SET terms = CAST(n.terms AS int[]), weights = n.weights
   FROM unnest(CAST(:ids AS text[]), CAST(:terms AS text[]), CAST(:weights AS sparsevec[])) AS n (id, terms, weights)
- WHERE c.organization_id = :organization_id AND c.id = n.id
+ WHERE c.organization_id = :organization_id AND c.id = n.id RETURNING c.id
 """)
 
 
@@ -47,13 +47,15 @@ class ChunkTermsRepository(Repository):
         )
         return document
 
-    async def mark(self, document_id: str, stale_from: int | None) -> None:
-        """Say from which chunk on the terms are those of an earlier title; None: from none."""
-        await self.session.execute(
+    async def mark(self, document_id: str, stale_from: int | None) -> bool:
+        """Say from which chunk on the terms are those of an earlier title; None: from none. False when it is gone."""
+        marked = await self.session.scalar(
             update(Document)
             .where(Document.organization_id == self.organization_id, Document.id == document_id)
             .values(terms_stale_from=stale_from, updated_at=Document.updated_at)  # it is no change of it
+            .returning(Document.id)
         )
+        return marked is not None
 
     async def chunks(self, document_id: str, *, first: int, many: int) -> list[AnalysedChunk]:
         """The chunks with so many ordinals from the first on, in all builds of the index."""
@@ -68,12 +70,12 @@ class ChunkTermsRepository(Repository):
         )
         return [AnalysedChunk(row.id, row.text, row.heading, row.language) for row in rows]
 
-    async def replace(self, chunk_ids: Sequence[str], terms: Sequence[Mapping[int, float]]) -> None:
-        """Give each of these chunks these terms with their weights."""
+    async def replace(self, chunk_ids: Sequence[str], terms: Sequence[Mapping[int, float]]) -> int:
+        """Give each of these chunks these terms with their weights; returns how many there were."""
         parameters: dict[str, Any] = {
             "organization_id": self.organization_id,
             "ids": list(chunk_ids),
             "terms": ["{" + ",".join(map(str, sorted(each))) + "}" for each in terms],
             "weights": [sparse(each) for each in terms],
         }
-        await self.session.execute(_SET, parameters)
+        return len((await self.session.execute(_SET, parameters)).all())
