@@ -24,6 +24,7 @@ from app.core.principal import SYSTEM
 from app.db import embedded, migrations, queue, upkeep
 from app.db.engine import Database, check_server, create_database
 from app.db.notifications import Listener
+from app.db.repositories import evaluations
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, languages, llms
@@ -160,7 +161,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
         cross_encoder = CrossEncoder(settings.reranker_folder) if settings.reranker_folder else None
         if cross_encoder is not None:
             stack.callback(cross_encoder.close)
-        listener = Listener((queue.JOBS, queue.DOCUMENTS))
+        listener = Listener((queue.JOBS, queue.DOCUMENTS, evaluations.CHANNEL))
         await stack.enter_async_context(listener.running(database))
         if indexed_model != embeddings.fingerprint:
             log.error("embedding_model_mismatch", indexed=indexed_model, configured=embeddings.fingerprint)

@@ -40,6 +40,7 @@ from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.db.repositories.evaluations import EvaluationRepository, RunClaim
 from app.db.repositories.idempotency import IdempotencyRepository
 from app.db.repositories.identity import IdentityRepository
 from app.db.repositories.index_health import IndexHealthRepository
@@ -91,6 +92,8 @@ class Victim:
     listed_user: str
     bot_id: str
     claim: Claim
+    set_id: str
+    run: RunClaim
 
     def search(
         self, session: AsyncSession, visible: int, exact_up_to: int = 10_000, **where: Any
@@ -133,6 +136,10 @@ async def texts_of_ranges(session: AsyncSession, victim: Victim) -> list[str]:
 async def replace_terms(session: AsyncSession, victim: Victim) -> int:
     chunk_id = await session.scalar(text("SELECT id FROM chunks WHERE document_id = 'doc_1'"))
     return await ChunkTermsRepository(session, victim.principal).replace([chunk_id or "none"], [{TERM: 2.0}])
+
+
+async def counted_evaluations(session: AsyncSession, victim: Victim) -> int:
+    return sum(await EvaluationRepository(session, victim.principal).counts())
 
 
 async def found_of(session: AsyncSession, victim: Victim) -> set[str]:
@@ -221,6 +228,36 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: ChunkTermsRepository(s, v.principal).chunks(v.document_id, first=0, many=9)
     ],
     "ChunkTermsRepository.replace": [replace_terms],
+    "EvaluationRepository.find_set": [
+        lambda s, v: EvaluationRepository(s, v.principal).find_set(name="canary"),
+    ],
+    "EvaluationRepository.sets": [lambda s, v: EvaluationRepository(s, v.principal).sets(limit=9, offset=0)],
+    "EvaluationRepository.add_set": [lambda s, v: EvaluationRepository(s, v.principal).add_set("new", [])],
+    "EvaluationRepository.delete_set": [
+        lambda s, v: EvaluationRepository(s, v.principal).delete_set(v.set_id),
+    ],
+    "EvaluationRepository.find": [lambda s, v: EvaluationRepository(s, v.principal).find(v.run.run_id)],
+    "EvaluationRepository.newest": [
+        lambda s, v: EvaluationRepository(s, v.principal).newest(
+            limit=9, after=None, offset=0, set_id=v.set_id
+        )
+    ],
+    "EvaluationRepository.last_completed": [
+        lambda s, v: EvaluationRepository(s, v.principal).last_completed(v.set_id, but="none")
+    ],
+    "EvaluationRepository.counts": [counted_evaluations],
+    "EvaluationRepository.add": [
+        lambda s, v: EvaluationRepository(s, v.principal).add(
+            {"set_id": v.set_id, "name": "canary", "bot_id": "default"}
+        )
+    ],
+    "EvaluationRepository.delete": [lambda s, v: EvaluationRepository(s, v.principal).delete(v.run.run_id)],
+    "EvaluationRepository.update_claimed": [
+        lambda s, v: EvaluationRepository(s, v.principal).update_claimed(v.run, {"progress": 0.5})
+    ],
+    "EvaluationRepository.forget_oldest": [
+        lambda s, v: EvaluationRepository(s, v.principal).forget_oldest(keep=0)
+    ],
     "CollectionRepository.find": [
         lambda s, v: CollectionRepository(s, v.principal).find(v.collection_id),
         lambda s, v: CollectionRepository(s, v.principal).find(v.collection_id, lock=True),
@@ -493,10 +530,15 @@ async def new_victim(database: Database) -> Victim:
         )
         await OutboxRepository(session, principal).add("k1", grace=timedelta(hours=1))
         await IdempotencyRepository(session, principal).begin("known", route="r", **IDEMPOTENT)
+        evaluations = EvaluationRepository(session, principal)
+        set_id = (await evaluations.add_set("canary", [])).id
+        ended = {"status": "completed", "ended_at": datetime(2026, 1, 1, tzinfo=UTC), "claimed_by": "worker"}
+        values = {"set_id": set_id, "name": "canary", "bot_id": "default", **ended}
+        run = RunClaim((await evaluations.add(values)).id, principal.organization, 1, "worker")
     async with database.unit_of_work(SYSTEM) as session:
         claim = await queue.claim(session, claimed_by="worker", lease=timedelta(hours=1))
         assert claim is not None
-    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id, bot_id, claim)
+    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id, bot_id, claim, set_id, run)
 
 
 async def snapshot(session: AsyncSession) -> dict[str, list[str]]:
