@@ -27,12 +27,13 @@ from app.core.principal import SYSTEM
 from app.db import embedded, migrations, queue, upkeep
 from app.db.engine import Database, check_server, create_database
 from app.db.notifications import Listener
-from app.db.repositories import index_state
+from app.db.repositories import evaluations, index_state
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, languages, llms
 from app.rag.analysts import Analysts
 from app.rag.circuits import Circuits
+from app.rag.cross_encoder import CrossEncoder
 from app.rag.errors import InvalidEmbeddingSettings, RagError
 from app.rag.provider_http import HttpClient, ProviderClient
 from app.services import bots, bursts, diagnostics, first_run, indexing, lasting, maintenance, relay
@@ -161,7 +162,15 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             await asyncio.to_thread(languages.warm_up)
         build = live.served.build
         await upkeep.ensure_exact_index(database, embedding_model=build.name, dimension=build.dimension)
-        listener = Listener((queue.JOBS, queue.DOCUMENTS, index_state.CHANNEL, relay.REQUESTS, relay.ANSWERS))
+        cross_encoder = CrossEncoder(settings.reranker_folder) if settings.reranker_folder else None
+        if cross_encoder is not None:
+            stack.callback(cross_encoder.close)
+        listener = Listener(
+            (
+                *(queue.JOBS, queue.DOCUMENTS, index_state.CHANNEL, evaluations.CHANNEL),
+                *(relay.REQUESTS, relay.ANSWERS),
+            )
+        )
         await stack.enter_async_context(listener.running(database))
         analysts = Analysts(settings.analysis_processes)
         stack.push_async_callback(analysts.aclose)
@@ -173,6 +182,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             default_bot=bots.of_environment(settings),
             chat_model=None if settings.answers_extractively else chat_model(settings, client),
             bot_models=BotModels(settings, keyring, free=client, checked=checked),
+            cross_encoder=cross_encoder,
             scope_sizes=ScopeSizes(),
             keyring=keyring,
             counters=counters,

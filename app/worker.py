@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -26,9 +26,10 @@ from app.core.principal import SYSTEM
 from app.db import queue
 from app.db.models import Stage
 from app.db.queue import Claim
+from app.db.repositories import evaluations
 from app.db.repositories.versions import VersionRepository
 from app.rag.parsing.model import ParseFailed
-from app.services import files, processing
+from app.services import evaluation_work, files, processing
 from app.services.processing import BecameTheSame, Failure
 from app.services.runtime import Runtime
 from app.services.web_requests import FetchFailed
@@ -95,7 +96,7 @@ class Worker:
 
     async def run(self) -> None:
         """Until `stop`, or for as long as it isn't cancelled: then what is under way is handed back."""
-        upkeep = asyncio.gather(self._upkeep(), self._show_life())
+        beside: asyncio.Future[Any] = asyncio.gather(self._upkeep(), self._show_life(), self._evaluate())
         try:
             with self._runtime.listener.watching(queue.JOBS) as news:
                 while not self._stopping.is_set():
@@ -105,10 +106,10 @@ class Worker:
             if self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
-            upkeep.cancel()
+            beside.cancel()
             for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(upkeep, *self._tasks, return_exceptions=True)
+            await asyncio.gather(beside, *self._tasks, return_exceptions=True)
             with contextlib.suppress(AppError):  # without a database it is forgotten after a while
                 async with self._runtime.database.unit_of_work(SYSTEM) as session:
                     await queue.sign_off(session, self._name)
@@ -261,6 +262,22 @@ class Worker:
             except Exception as error:  # the top of a background loop
                 log.error("sweep_failed", exc_info=error)
             await asyncio.sleep(_UPKEEP_SECONDS)
+
+    async def _evaluate(self) -> None:
+        """Run evaluations, one after the other; what this is cancelled in goes to another worker."""
+        with self._runtime.listener.watching(evaluations.CHANNEL) as news:
+            while True:
+                news.clear()
+                try:
+                    name = f"{self._name}:{secrets.token_hex(6)}"
+                    if await evaluation_work.run_next(self._runtime, claimed_by=name):
+                        continue
+                except AppError as error:  # the database is away
+                    log.debug("evaluations_unavailable", reason=error.code)
+                except Exception as error:  # the top of a background loop
+                    log.error("evaluations_failed", exc_info=error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), _UPKEEP_SECONDS)
 
 
 @asynccontextmanager

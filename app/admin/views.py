@@ -31,6 +31,8 @@ from app.db.models import (
     Collection,
     CollectionUser,
     Document,
+    EvaluationRun,
+    EvaluationSet,
     FileDeletion,
     Guesses,
     IdempotencyKey,
@@ -103,6 +105,10 @@ TABLES: Final = (
     Table(Document, "Document", "file-lines", searched=("id", "title", "source"), editable={"title": 500}),
     Table(Page, "Page", "file", searched=("document_id",), sort="document_id"),
     Table(Chunk, "Chunk", "puzzle-piece", _hidden("embedding", "terms", "weights"), searched=("document_id",), sort="id"),
+    Table(
+        EvaluationSet, "Evaluation set", "list-ol", _hidden("questions"), searched=("id", "name")
+    ),
+    Table(EvaluationRun, "Evaluation", "chart-line", _hidden("result"), searched=("id", "set_id")),
     Table(Session, "Session", "comments", searched=("id", "owner_id")),
     Table(Message, "Message", "comment", searched=("id", "session_id")),
     Table(AuditEntry, "Audit entry", "clipboard-list", searched=("action", "actor_name", "object_id"), sort="occurred_at"),
@@ -146,6 +152,8 @@ class TableView(ModelView):
     ) -> None:
         for name in self.table.editable:
             data[name] = clean(data[name] or "")
+        if isinstance(model, Document) and data["title"] != model.title:
+            model.terms_stale_from = 0  # its words are found by the new title soon
 
     def _stmt_by_identifier(self, identifier: str) -> Select[Any]:
         try:

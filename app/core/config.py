@@ -382,6 +382,11 @@ class Settings(BaseSettings):
         " a model: the mean of its cosine and of the share of the question's words that it has. Empty uses the value"
         " measured for the embedding model and the question's language; `ibid eval --calibrate` finds your own.",
     )
+    reranker_folder: Path | None = Field(
+        None,
+        description="Folder with model.onnx and tokenizer.json of a cross-encoder, which bots may have put their passages in"
+        " order; empty for none.",
+    )
     max_history_messages: int = Field(
         10, ge=0, le=200, description="Earlier messages of a session that a turn may read."
     )

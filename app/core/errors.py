@@ -146,6 +146,26 @@ class InvalidEventId(Invalid):
     """An event id is `<message id>:<number>`, as the stream gave it out."""
 
 
+class EvaluationNotFound(NotFound):
+    """There is no such evaluation."""
+
+
+class EvaluationSetNotFound(NotFound):
+    """There is no such question set."""
+
+
+class EvaluationSetDiffers(Conflict):
+    """There is a question set of this name with other questions; give this one another name, or delete that one."""
+
+
+class TooManyEvaluations(Conflict):
+    """So many evaluations or question sets can't be kept at a time; wait, or delete some."""
+
+
+class EvaluationNotDone(Conflict):
+    """The evaluation has no result yet."""
+
+
 class BotNotFound(NotFound):
     """There is no such bot."""
 

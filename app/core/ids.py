@@ -30,6 +30,8 @@ class Prefix(StrEnum):
     SESSION = "sess"
     MESSAGE = "msg"
     REBUILD = "rbd"
+    EVALUATION_SET = "eset"
+    EVALUATION = "eval"
     BOT = "bot"
     BOT_VERSION = "botv"
     SHARE = "shr"

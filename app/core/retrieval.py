@@ -127,7 +127,8 @@ class Hit:
 
     `score` is the fused relevance (0 to 1, higher is better), `similarity` the cosine to the question (-1 to 1), and
     `coverage` the share (0 to 1) of the question's weighed words that the chunk contains. `lexical` is the BM25 of its
-    terms, and the ranks are those of each leg among the candidates, if they were asked for. `relevance` (0 to 1) is how
+    terms, and the ranks are those of each leg among the candidates, if they were asked for. `heading` is the path of headings
+    that it stands under, `pages` how many its document has. `relevance` (0 to 1) is how
     much it has to do with the question, and `needed` how much it should have to be answered from.
     """
 
@@ -146,6 +147,8 @@ class Hit:
     lexical: float = 0.0
     dense_rank: int | None = None
     lexical_rank: int | None = None
+    heading: str | None = None
+    pages: int = 1
     relevance: float = 0.0
     needed: float = 0.0
 

@@ -51,12 +51,15 @@ INSERT INTO term_counts (organization_id, chunks, counted_at) VALUES (:organizat
 ON CONFLICT (organization_id) DO UPDATE SET chunks = excluded.chunks, counted_at = excluded.counted_at
 """)
 _WITHOUT_TERMS: Final = text("""
-SELECT c.id, c.document_id, c.text,
+SELECT c.id, c.document_id, c.text, c.heading,
        -- A title that is the beginning of the text was not given by anybody.
        CASE WHEN strpos((SELECT text FROM chunks WHERE document_id = c.document_id AND ordinal = 0),
                         rtrim(d.title, '…')) > 0 THEN '' ELSE d.title END AS title
   FROM chunks c JOIN documents d ON d.id = c.document_id
  WHERE c.terms IS NULL ORDER BY c.id LIMIT :limit FOR UPDATE OF c SKIP LOCKED
+""")
+_STALE_TITLES: Final = text("""
+SELECT organization_id, id FROM documents WHERE terms_stale_from IS NOT NULL ORDER BY id LIMIT :limit
 """)
 _ADD_TERMS: Final = text("""
 UPDATE chunks c SET language = n.language, terms = CAST(n.terms AS int[]), weights = n.weights
@@ -70,6 +73,13 @@ UPDATE documents d
                           GROUP BY language ORDER BY count(*) DESC, language)
  WHERE d.id = ANY(CAST(:ids AS text[]))
 """)
+
+
+async def stale_titles(database: Database, *, limit: int) -> list[tuple[str, str]]:
+    """Documents whose chunks do not know their title yet, each after the organization that it is of."""
+    async with database.unit_of_work(SYSTEM) as session:
+        rows = await session.execute(_STALE_TITLES, {"limit": limit})
+    return [(row.organization_id, row.id) for row in rows]
 
 
 async def count_terms(database: Database) -> int:
@@ -98,14 +108,17 @@ async def count_terms(database: Database) -> int:
 
 
 async def add_missing_terms(
-    database: Database, analyse: Callable[[str, str], tuple[str, Mapping[int, float]]], *, limit: int
+    database: Database,
+    analyse: Callable[[str, str, str | None], tuple[str, Mapping[int, float]]],
+    *,
+    limit: int,
 ) -> int:
     """Give chunks that were stored by an earlier version their language and terms; returns how many, at most `limit`."""
     async with database.unit_of_work(SYSTEM) as session:
         chunks = (await session.execute(_WITHOUT_TERMS, {"limit": limit})).all()
         if not chunks:
             return 0
-        analysed = [analyse(chunk.text, chunk.title or "") for chunk in chunks]
+        analysed = [analyse(chunk.text, chunk.title or "", chunk.heading) for chunk in chunks]
         await session.execute(
             _ADD_TERMS,
             {

@@ -58,7 +58,10 @@ def read_answer(task: Task, head: dict[str, Any], body: bytes) -> Cut:
         weights = np.frombuffer(body, np.float32, total, columns.nbytes + numbers.nbytes)
         if len(languages) != count or (total and not 0 < numbers.min() <= numbers.max() <= TERM_DIMENSION):
             raise BrokenAnswer
-        found = Cut([], languages, [])
+        headings = [path for path, times in head["headings"] for _ in range(times)]
+        if len(headings) != count or not all(path is None or isinstance(path, str) for path in headings):
+            raise BrokenAnswer
+        found = Cut([], headings, languages, [])
         last = 0
         for place, start, end, terms in columns.T.tolist():
             page = task.pages[place]
@@ -100,7 +103,7 @@ def _read_task(head: dict[str, Any], tasks: BinaryIO) -> tuple[Task, dict[int, i
     task = Task(
         pages,
         ChunkingPlan(size_tokens, overlap_tokens, Splitter(splitter)),
-        dict(head["headings"]) or None,
+        {number: [(start, end, level) for start, end, level in spans] for number, spans in head["headings"]},
         head["fixed_language"],
         head["title"],
     )
@@ -122,6 +125,7 @@ def _answer(found: Cut, places: dict[int, int]) -> Sequence[bytes | memoryview]:
     head = {
         "size_bytes": columns.nbytes + sum(map(len, numbers)) + sum(map(len, weights)),
         "chunks": len(found.chunks),
+        "headings": [(path, len(list(run))) for path, run in groupby(found.headings)],
         "languages": [(language, len(list(run))) for language, run in groupby(found.chunk_languages)],
     }
     return (json.dumps(head).encode(), b"\n", columns.tobytes(), *numbers, *weights)

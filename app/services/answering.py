@@ -9,10 +9,10 @@ from typing import Any, Final
 from app.core.bots import Bot
 from app.core.principal import Principal
 from app.core.retrieval import Hit
-from app.rag import conversation, extractive, no_answer, prices
+from app.rag import conversation, extractive, headings, no_answer, prices
 from app.rag.guardrails.answers import AnswerGuard
 from app.rag.llms import ChatModel, Completion, Turn
-from app.services import fallback, guarding, retrieval
+from app.services import fallback, guarding, passages
 from app.services.answers import (
     Answer,
     AnswerDelta,
@@ -83,7 +83,7 @@ async def answer(
 ) -> AsyncGenerator[ChatEvent, None]:
     """SourcesFound, then AnswerDelta…; the draft has all of it.
 
-    Raises what `retrieval.search` and `ChatModel.generate` raise.
+    Raises what `passages.find` and `ChatModel.generate` raise.
     """
     guard = Guard(bot)
     try:
@@ -105,19 +105,20 @@ async def _guarded(
 ) -> AsyncGenerator[ChatEvent, None]:
     succession = fallback.of_bot(runtime, bot)
     asked = question.message
-    history = guard.history(history)
+    said, history = history, guard.history(history)
     if succession.model is not None and history and conversation.leans_on_history(asked):
         rewritten = await succession.standalone_question(history, guard.question(asked))
         asked = guard.said_by_model(rewritten)
-    hits = await retrieval.search(
+    found = await passages.find(
         runtime,
         principal,
+        bot,
         asked,
         limit=_top_k(runtime, bot, question),
         where=question.where,
-        granted=bot.collection_ids,
+        history=said if succession.model is None else (),
     )
-    relevant = retrieval.is_relevant(hits, minimum=bot.guardrails.minimum_relevance)
+    asked, hits, relevant = found.question, found.hits, found.relevant
     draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()
     yield SourcesFound(draft.sources)
     if not relevant:
@@ -161,9 +162,12 @@ def _top_k(runtime: Runtime, bot: Bot, question: Question) -> int:
 
 async def _quote(asked: str, question: str, hits: list[Hit], draft: Draft, guard: Guard) -> AnswerDelta:
     """The extractive answer: sentences of the sources, word for word."""
-    passages = [extractive.Passage(n, hit.text, hit.title) for n, hit in enumerate(hits, start=1)]
+    quotable = [
+        extractive.Passage(n, hit.text, headings.place(hit.title, hit.heading))
+        for n, hit in enumerate(hits, start=1)
+    ]
     # The longest passages take 0.3 s of CPU, which the event loop does not have; a thread costs 0.1 ms.
-    found = await asyncio.to_thread(extractive.extract, asked, passages)
+    found = await asyncio.to_thread(extractive.extract, asked, quotable)
     if not found.quotes:
         draft.refused = True
         draft.sources = ()
@@ -243,6 +247,7 @@ def _source(n: int, hit: Hit) -> Source:
         end=hit.end,
         snippet=_snippet(hit.text),
         score=round(hit.score, 4),
+        heading=hit.heading,
     )
 
 

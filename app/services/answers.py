@@ -33,7 +33,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A chunk given to the model; `start` and `end` are code points into the text of its page."""
+    """A passage given to the model; `start` and `end` are code points into the text of its page, `chunk_id` its best chunk."""
 
     n: int
     document_id: str
@@ -48,6 +48,7 @@ class Source:
     cited: bool = False
     supported: bool | None = None
     """Whether it says all that it is cited for; None where it is not cited, or that can't be told."""
+    heading: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from app.db.repositories.new_chunks import NewChunk
 from app.rag import analysis
 from app.rag.analysis import Task
 from app.rag.chunking import Chunk, Page
+from app.rag.headings import Span
 from app.services import embeddings, indexing
 from app.services.runtime import Runtime
 
@@ -42,7 +43,7 @@ async def cut(
     pages: Sequence[Page],
     plan: ChunkingPlan,
     *,
-    headings: Mapping[int, Sequence[int]] | None = None,
+    headings: Mapping[int, Sequence[Span]] | None = None,
     title: str = "",
 ) -> Cut:
     """The chunks of the pages, without holding up the event loop."""
@@ -86,9 +87,10 @@ def to_store(cut: Cut, vectors: Vectors) -> list[NewChunk]:
             language=language,
             terms=terms,
             embedding=vector,
+            heading=heading,
         )
-        for chunk, language, terms, vector in zip(
-            cut.chunks, cut.chunk_languages, cut.terms, vectors, strict=True
+        for chunk, heading, language, terms, vector in zip(
+            cut.chunks, cut.headings, cut.chunk_languages, cut.terms, vectors, strict=True
         )
     ]
 

@@ -13,7 +13,7 @@ import structlog
 from app.core.bots import Bot, Guardrails, PiiPolicy, Unsupported
 from app.core.counters import counters
 from app.core.retrieval import Hit
-from app.rag import prompts, refusals, support
+from app.rag import headings, prompts, refusals, support
 from app.rag.citations import CitationFilter
 from app.rag.guardrails import instructions
 from app.rag.guardrails.answers import AnswerGuard
@@ -74,7 +74,8 @@ class Guard:
         )
 
     def _source(self, n: int, hit: Hit) -> PromptSource:
-        title, text = hit.title, hit.text
+        title = headings.place(hit.title, hit.heading, page=hit.page if hit.pages > 1 else None)
+        text = hit.text
         gives_orders = instructions.count(text) > 0
         if gives_orders:
             self._orders += 1

@@ -14,12 +14,17 @@ _COMMON_PART: Final = 0.02
 _MOST_LANGUAGES: Final = 4
 
 
-def analysis(settings: Settings) -> Callable[[str, str], tuple[str, Mapping[int, float]]]:
-    """The language and the terms of one chunk, by its text and its document's title."""
+def terms_of(text: str, language: str, *, title: str, heading: str | None) -> Mapping[int, float]:
+    """The terms of a chunk whose language is known."""
+    return terms.of_chunk(text, language=language, context=analysis_of_chunks.context(text, title, heading))
 
-    def of_chunk(text: str, title: str) -> tuple[str, Mapping[int, float]]:
+
+def analysis(settings: Settings) -> Callable[[str, str, str | None], tuple[str, Mapping[int, float]]]:
+    """The language and the terms of one chunk, by its text, its document's title and its headings."""
+
+    def of_chunk(text: str, title: str, heading: str | None) -> tuple[str, Mapping[int, float]]:
         ((language, found),) = analysis_of_chunks.analyse(
-            [text], fixed_language=fixed_language(settings), title=title
+            [text], fixed_language=fixed_language(settings), title=title, headings=[heading]
         )
         return language, found.as_mapping()
 

@@ -14,7 +14,7 @@ from app.core.errors import AppError
 from app.core.principal import SYSTEM
 from app.db import upkeep
 from app.db.repositories.conversations import interrupt_abandoned_answers
-from app.services import indexing, logins, sessions, shares, tickets
+from app.services import indexing, logins, sessions, shares, tickets, titles
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -55,6 +55,7 @@ async def run_once(runtime: Runtime) -> None:
     )
     await add_missing_terms(runtime)
     await upkeep.empty_pending_terms(runtime.database)
+    await titles.catch_up(runtime)
     await upkeep.count_terms(runtime.database)
 
 

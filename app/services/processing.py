@@ -84,13 +84,14 @@ async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
         from_pages=claim.from_pages,
         done=lambda share: report(Stage.PARSING, 0.2 * share),
     ) as read:
+        title = _title(document, read)
 
         async def index(pinned: Runtime) -> int:
             pinned.require_matching_index()
             report(Stage.CHUNKING, 0.2)
             plan = chunks.plan_of(pinned, collection.chunking)
             pages = [Page(page.number, page.text) for page in read.pages]
-            cut = await chunks.cut(pinned, pages, plan, headings=read.headings, title=document.title or "")
+            cut = await chunks.cut(pinned, pages, plan, headings=read.headings, title=title)
             if not cut.chunks:
                 raise reading.nothing_to_read()
             report(Stage.EMBEDDING, 0.3)
@@ -98,7 +99,7 @@ async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
                 pinned, cut.chunks, done=lambda share: report(Stage.EMBEDDING, 0.3 + 0.6 * share)
             )
             report(Stage.INDEXING, 0.9)
-            await _complete(pinned, principal, claim, read, cut, vectors)
+            await _complete(pinned, principal, claim, read, cut, vectors, title)
             return len(cut.chunks)
 
         return await on_served_index(runtime, index)
@@ -111,6 +112,7 @@ async def _complete(
     read: Reading,
     cut: chunks.Cut,
     vectors: chunks.Vectors,
+    title: str,
 ) -> None:
     async with runtime.database.unit_of_work(principal) as session:
         await index_state.hold(session, runtime.index_build)
@@ -130,6 +132,8 @@ async def _complete(
             same = await versions.find_same(collection_id=document.collection_id, sha256=sha256)
             if same is not None:
                 raise BecameTheSame(same.id)
+        # Somebody may have changed the title while the words of the chunks were taken from the one before.
+        values["terms_stale_from"] = None if values.get("title", document.title) == title else 0
         await versions.settle(document.id, values)
         await chunks.store(
             cut,
@@ -157,8 +161,7 @@ def _values(runtime: Runtime, document: Document, read: Reading, cut: chunks.Cut
     if read.kept:
         return values
     values |= {"extraction": read.extraction, "content_type": read.content_type}
-    if read.title and document.title in {document.filename, document.url, "Untitled"}:
-        values["title"] = read.title
+    values["title"] = _title(document, read)
     if document.pending is not None:
         file: Mapping[str, Any] = document.pending
         values |= {name: file[name] for name in ("sha256", "size_bytes", "filename", "storage_key")}
@@ -173,6 +176,12 @@ def _values(runtime: Runtime, document: Document, read: Reading, cut: chunks.Cut
     if not runtime.settings.keep_original_files:
         values |= {"storage_key": None, "storage_sha256": None}
     return values
+
+
+def _title(document: Document, read: Reading) -> str:
+    """The title that somebody gave the document, or else the one that the file has itself."""
+    is_named = document.title not in {document.filename, document.url, "Untitled"}
+    return document.title if is_named or read.kept or not read.title else read.title
 
 
 def failure_of(error: ParseFailed | FetchFailed | BecameTheSame | AppError) -> Failure:

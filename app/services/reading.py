@@ -17,6 +17,7 @@ from app.core.principal import Principal
 from app.db.models import Document
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.versions import NewPage, VersionRepository
+from app.rag.headings import Span
 from app.rag.parsing import fence
 from app.rag.parsing.model import FailureCode, ParsedDocument, ParsedPage, ParseFailed, ParseLimits
 from app.services.runtime import Runtime
@@ -42,7 +43,7 @@ class Reading:
     """A document's text. `kept` when it is that of the pages that are stored already."""
 
     pages: Sequence[NewPage]
-    headings: Mapping[int, Sequence[int]]
+    headings: Mapping[int, Sequence[Span]]
     content_type: str
     title: str | None = None
     extraction: dict[str, Any] = field(default_factory=dict)
@@ -124,7 +125,7 @@ def _reading(parsed: ParsedDocument, fetched: Fetched | None = None) -> Reading:
     return Reading(
         pages=[_page(page) for page in parsed.pages],
         headings={
-            page.number: [heading.start for heading in page.headings]
+            page.number: [(heading.start, heading.end, heading.level) for heading in page.headings]
             for page in parsed.pages
             if page.headings
         },
@@ -149,7 +150,7 @@ def _page(page: ParsedPage) -> NewPage:
 async def stored(runtime: Runtime, principal: Principal, document: Document) -> Reading:
     """The pages as they were read before. Raises NothingToReprocess."""
     pages: list[NewPage] = []
-    headings: dict[int, list[int]] = {}
+    headings: dict[int, list[Span]] = {}
     while True:
         async with runtime.database.unit_of_work(principal) as session:
             found = await VersionRepository(session, principal).pages(
@@ -157,7 +158,9 @@ async def stored(runtime: Runtime, principal: Principal, document: Document) -> 
             )
         pages += [NewPage(page.number, page.text) for page in found]
         headings |= {
-            page.number: [heading[0] for heading in page.headings] for page in found if page.headings
+            page.number: [(start, end, level) for start, end, level in page.headings]
+            for page in found
+            if page.headings
         }
         if len(found) < _PAGES_AT_ONCE:
             break

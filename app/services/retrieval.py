@@ -47,7 +47,7 @@ async def search(
         reached = await chunks.scope(where, runtime.scope_sizes)
         asked = indexing.analyse_question(runtime.settings, question, reached)
         trusted = trust or fusion.trust(
-            runtime.embeddings.fingerprint, spoken=asked.spoken, written=asked.written
+            runtime.embeddings.fingerprint, question, spoken=asked.spoken, written=asked.written
         )
 
         async def of_index(*, question: str, embedding: Sequence[float], limit: int) -> list[Hit]:

@@ -12,6 +12,7 @@ from app.db.engine import Database
 from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.rag.analysts import Analysts
+from app.rag.cross_encoder import CrossEncoder
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
@@ -43,6 +44,7 @@ class Runtime:
     default_bot: Bot
     chat_model: ChatModel | None
     bot_models: BotModels
+    cross_encoder: CrossEncoder | None
     scope_sizes: ScopeSizes
     keyring: Keyring
     counters: Counters

@@ -20,6 +20,7 @@ from app.db.repositories.bots import BotListRepository, BotRepository, BotVersio
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository
+from app.db.repositories.evaluations import EvaluationRepository
 from app.db.repositories.one_time import OneTimeRepository
 from app.db.repositories.places import PlaceRepository
 from app.db.repositories.rebuilds import RebuildRepository
@@ -281,6 +282,27 @@ def _new_bot(_: Cast, __: Persona) -> dict[str, Any]:
     return {"name": f"Bot {next(_numbers)}", "provider": "extractive"}
 
 
+async def evaluation(cast: Cast) -> dict[str, str]:
+    """One that no worker takes, with its question set."""
+    async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
+        repository = EvaluationRepository(session, cast.principal)
+        made = await repository.add_set(f"Set {next(_numbers)}", [])
+        run = await repository.add(
+            {
+                "set_id": made.id,
+                "name": made.name,
+                "bot_id": "default",
+                "available_at": clock.now() + timedelta(days=1),
+            }
+        )
+    return {"evaluation_id": run.id, "set_id": made.id}
+
+
+def _evaluation(_: Cast, __: Persona) -> dict[str, Any]:
+    question = {"question": "When does the office open?", "answers": ["nine"]}
+    return {"name": f"Questions {next(_numbers)}", "questions": [question]}
+
+
 async def conversation(cast: Cast) -> dict[str, str]:
     owner = cast.people[Persona.USER]
     principal = Principal(PrincipalKind.USER, owner.id, owner.organization_id, Role.USER, ALL_SCOPES)
@@ -456,6 +478,22 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/admin/index/rebuild", MANAGERS, status=202, body=fixed(scope="organization")),
     Row("GET", "/admin/index/rebuild", MANAGERS & HOME, MANAGERS, make=rebuild),
     Row("DELETE", "/admin/index/rebuild", MANAGERS & HOME, MANAGERS, make=rebuild),
+    Row("GET", "/admin/evaluations", MANAGERS),
+    Row("POST", "/admin/evaluations", MANAGERS, status=202, body=_evaluation),
+    Row("GET", "/admin/evaluations/{evaluation_id}", MANAGERS & HOME, MANAGERS, make=evaluation),
+    Row(
+        "GET",
+        "/admin/evaluations/{evaluation_id}/report",
+        MANAGERS & HOME,
+        MANAGERS,
+        status=409,
+        make=evaluation,
+    ),
+    Row(
+        "DELETE", "/admin/evaluations/{evaluation_id}", MANAGERS & HOME, MANAGERS, status=204, make=evaluation
+    ),
+    Row("GET", "/admin/evaluation-sets", MANAGERS),
+    Row("DELETE", "/admin/evaluation-sets/{set_id}", MANAGERS & HOME, MANAGERS, status=204, make=evaluation),
     Row("GET", "/collections", READERS),
     Row("POST", "/collections", MANAGERS, status=201, body=fixed(name="N")),
     Row("GET", "/collections/{collection_id}", READERS & HOME, READERS, make=collection),

@@ -36,10 +36,12 @@ from app.db.repositories.bots import (
     BotVersionRepository,
 )
 from app.db.repositories.branches import BranchRepository, Place
+from app.db.repositories.chunk_terms import ChunkTermsRepository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository
+from app.db.repositories.evaluations import EvaluationRepository, RunClaim
 from app.db.repositories.idempotency import IdempotencyRepository
 from app.db.repositories.identity import IdentityRepository
 from app.db.repositories.index_health import IndexHealthRepository
@@ -108,6 +110,8 @@ class Victim:
     bot_id: str
     claim: Claim
     shelf_id: str
+    set_id: str
+    run: RunClaim
 
     def search(
         self, session: AsyncSession, visible: int, exact_up_to: int = 10_000, **where: Any
@@ -140,6 +144,20 @@ Case = Callable[[Any, Victim], Awaitable[object]]
 async def chunks_in_scope(session: AsyncSession, victim: Victim, **where: Any) -> int:
     scope = await ChunkRepository(session, victim.principal).scope(SearchFilter(**where), ScopeSizes())
     return scope.chunks + len(scope.languages)
+
+
+async def texts_of_ranges(session: AsyncSession, victim: Victim) -> list[str]:
+    found = await ChunkRepository(session, victim.principal).texts_of_ranges([(victim.document_id, 1, 0, 5)])
+    return [each for each in found if each is not None]
+
+
+async def replace_terms(session: AsyncSession, victim: Victim) -> int:
+    chunk_id = await session.scalar(text("SELECT id FROM chunks WHERE document_id = 'doc_1'"))
+    return await ChunkTermsRepository(session, victim.principal).replace([chunk_id or "none"], [{TERM: 2.0}])
+
+
+async def counted_evaluations(session: AsyncSession, victim: Victim) -> int:
+    return sum(await EvaluationRepository(session, victim.principal).counts())
 
 
 async def found_of(session: AsyncSession, victim: Victim) -> set[str]:
@@ -227,6 +245,9 @@ CASES: dict[str, list[Case]] = {
         chunks_in_scope,
         lambda s, v: chunks_in_scope(s, v, collection_ids=(v.collection_id,)),
     ],
+    "ChunkRepository.texts_of_ranges": [
+        texts_of_ranges,
+    ],
     "ChunkRepository.search": [
         lambda s, v: v.search(s, 1),
         lambda s, v: v.search(s, 1, collection_ids=(v.collection_id,)),
@@ -235,6 +256,44 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: v.search(s, 10_001),
         lambda s, v: v.search(s, 10_001, collection_ids=(v.collection_id,)),
         lambda s, v: v.search(s, 10_000, document_ids=(v.document_id,)),
+    ],
+    "ChunkTermsRepository.lock_stale": [
+        lambda s, v: ChunkTermsRepository(s, v.principal).lock_stale("doc_1")
+    ],
+    "ChunkTermsRepository.mark": [lambda s, v: ChunkTermsRepository(s, v.principal).mark(v.document_id, 0)],
+    "ChunkTermsRepository.chunks": [
+        lambda s, v: ChunkTermsRepository(s, v.principal).chunks(v.document_id, first=0, many=9)
+    ],
+    "ChunkTermsRepository.replace": [replace_terms],
+    "EvaluationRepository.find_set": [
+        lambda s, v: EvaluationRepository(s, v.principal).find_set(name="canary"),
+    ],
+    "EvaluationRepository.sets": [lambda s, v: EvaluationRepository(s, v.principal).sets(limit=9, offset=0)],
+    "EvaluationRepository.add_set": [lambda s, v: EvaluationRepository(s, v.principal).add_set("new", [])],
+    "EvaluationRepository.delete_set": [
+        lambda s, v: EvaluationRepository(s, v.principal).delete_set(v.set_id),
+    ],
+    "EvaluationRepository.find": [lambda s, v: EvaluationRepository(s, v.principal).find(v.run.run_id)],
+    "EvaluationRepository.newest": [
+        lambda s, v: EvaluationRepository(s, v.principal).newest(
+            limit=9, after=None, offset=0, set_id=v.set_id
+        )
+    ],
+    "EvaluationRepository.last_completed": [
+        lambda s, v: EvaluationRepository(s, v.principal).last_completed(v.set_id, but="none")
+    ],
+    "EvaluationRepository.counts": [counted_evaluations],
+    "EvaluationRepository.add": [
+        lambda s, v: EvaluationRepository(s, v.principal).add(
+            {"set_id": v.set_id, "name": "canary", "bot_id": "default"}
+        )
+    ],
+    "EvaluationRepository.delete": [lambda s, v: EvaluationRepository(s, v.principal).delete(v.run.run_id)],
+    "EvaluationRepository.update_claimed": [
+        lambda s, v: EvaluationRepository(s, v.principal).update_claimed(v.run, {"progress": 0.5})
+    ],
+    "EvaluationRepository.forget_oldest": [
+        lambda s, v: EvaluationRepository(s, v.principal).forget_oldest(keep=0)
     ],
     "CollectionRepository.find": [
         lambda s, v: CollectionRepository(s, v.principal).find(v.collection_id),
@@ -574,6 +633,7 @@ async def new_victim(database: Database) -> Victim:
             "sha256": "0",
             "chunk_count": 1,
             "origin": "file:/canary",
+            "terms_stale_from": 0,
         }
         assert await documents.add_completed(values, ["canary"]) is not None
         first = replace(CHUNK, ordinal=0)
@@ -594,11 +654,17 @@ async def new_victim(database: Database) -> Victim:
         assert await documents.add_completed(filed, ["canary"]) is not None
         await OutboxRepository(session, principal).add("k1", grace=timedelta(hours=1))
         await IdempotencyRepository(session, principal).begin("known", route="r", **IDEMPOTENT)
+        evaluations = EvaluationRepository(session, principal)
+        set_id = (await evaluations.add_set("canary", [])).id
+        ended = {"status": "completed", "ended_at": datetime(2026, 1, 1, tzinfo=UTC), "claimed_by": "worker"}
+        values = {"set_id": set_id, "name": "canary", "bot_id": "default", **ended}
+        run = RunClaim((await evaluations.add(values)).id, principal.organization, 1, "worker")
     async with database.unit_of_work(SYSTEM) as session:
         claim = await queue.claim(session, claimed_by="worker", lease=timedelta(hours=1))
         assert claim is not None
     return Victim(
-        principal, collection_id, "doc_1", "msg_first_answer", other.id, bot_id, claim, shelf.collection_id
+        *(principal, collection_id, "doc_1", "msg_first_answer", other.id, bot_id, claim),
+        *(shelf.collection_id, set_id, run),
     )
 
 

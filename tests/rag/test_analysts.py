@@ -31,7 +31,7 @@ PAGES = [
 ]
 TASKS = {
     "sentences": Task(PAGES, ChunkingPlan(64, 8)),
-    "headings": Task(PAGES, ChunkingPlan(64, 0, Splitter.HEADINGS), {1: [0, 1050]}),
+    "headings": Task(PAGES, ChunkingPlan(64, 0, Splitter.HEADINGS), {1: [(0, 20, 1), (1050, 1070, 2)]}),
     "lines, a title, one language": Task(PAGES, ChunkingPlan(32, 4, Splitter.LINES), None, "de", "Urlaub"),
     "nothing": Task([Page(1, "  ")], ChunkingPlan(64, 8)),
     "long": Task([Page(7, f"{ENGLISH}\n\n{SPANISH}\n\n" * 600)], ChunkingPlan(200, 20)),

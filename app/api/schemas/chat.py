@@ -101,6 +101,7 @@ class Source(ResponseModel):
         description="Whether it says all that it is cited for: numbers and names exactly, the words nearly."
         " Null when it is not cited, or that can't be told.",
     )
+    heading: str | None = Field(None, description="The headings that it stands under, the highest first.")
 
 
 class Usage(ResponseModel):

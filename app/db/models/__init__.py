@@ -25,6 +25,7 @@ from app.db.models.documents import (
     TermCount,
     TermStatistic,
 )
+from app.db.models.evaluations import EvaluationRun, EvaluationSet, RunStatus
 from app.db.models.identity import ApiKey, Organization, User
 from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn, WorkerSign
 from app.db.models.rebuilds import IndexRebuild, RebuildClaim, RebuildState
@@ -42,6 +43,8 @@ __all__ = [
     "CollectionUser",
     "Document",
     "DocumentStatus",
+    "EvaluationRun",
+    "EvaluationSet",
     "FileDeletion",
     "Guesses",
     "IdempotencyKey",
@@ -60,6 +63,7 @@ __all__ = [
     "RebuildState",
     "RecoveryCode",
     "RefreshToken",
+    "RunStatus",
     "Session",
     "SessionShare",
     "SocketTicket",

@@ -177,6 +177,8 @@ class Document(Base):
     """What its reader said of the file: kind of pages, language, metadata, warnings."""
     built_for: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
     """The rebuild of the index that has this version already; negative of the one that is at work on it."""
+    terms_stale_from: Mapped[int | None]
+    """The first chunk, by its ordinal, whose terms do not know the present title yet; None when all do."""
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -202,6 +204,7 @@ class Document(Base):
             unique=True,
             postgresql_where=sql("origin IS NOT NULL"),
         ),
+        Index("ix_documents_stale_terms", "id", postgresql_where=sql("terms_stale_from IS NOT NULL")),
         CheckConstraint("status IN ('uploaded', 'processing', 'completed', 'failed')", name="status"),
         CheckConstraint("stage IN ('parsing', 'chunking', 'embedding', 'indexing')", name="stage"),
     )
@@ -236,6 +239,8 @@ class Chunk(Base):
     char_start: Mapped[int]
     char_end: Mapped[int]
     text: Mapped[str]
+    heading: Mapped[str | None]
+    """The headings that it stands under, from the highest to the nearest."""
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=sql("'{}'"))
     language: Mapped[str | None]

@@ -18,15 +18,15 @@ from app.db.repositories.base import Repository, one_of
 from app.db.repositories.new_chunks import NewChunk, columns
 
 _INSERT_CHUNKS: Final = text("""
-INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, tags,
-                    metadata, language, terms, weights, embedding, embedding_model)
-SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char_start, c.char_end, c.text, d.tags,
-       d.metadata_json, c.language, (SELECT CAST(CAST(:terms AS text) AS int[]))[c.first_term\\:c.last_term], c.weights, c.embedding, :embedding_model
+INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, heading,
+                    tags, metadata, language, terms, weights, embedding, embedding_model)
+SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char_start, c.char_end, c.text, c.heading,
+       d.tags, d.metadata_json, c.language, (SELECT CAST(CAST(:terms AS text) AS int[]))[c.first_term\\:c.last_term], c.weights, c.embedding, :embedding_model
   FROM documents d,
        unnest(CAST(:chunk_ids AS text[]), CAST(:ordinals AS int[]), CAST(:pages AS int[]), CAST(:starts AS int[]),
-              CAST(:ends AS int[]), CAST(:texts AS text[]), CAST(:chunk_languages AS text[]), CAST(:first_terms AS int[]),
+              CAST(:ends AS int[]), CAST(:texts AS text[]), CAST(:headings AS text[]), CAST(:chunk_languages AS text[]), CAST(:first_terms AS int[]),
               CAST(:last_terms AS int[]), CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
-         AS c (id, ordinal, page, char_start, char_end, text, language, first_term, last_term,
+         AS c (id, ordinal, page, char_start, char_end, text, heading, language, first_term, last_term,
                weights, embedding)
  WHERE d.organization_id = :organization_id AND d.id = :document_id
 """)
@@ -128,6 +128,7 @@ class DocumentRepository(Repository):
                 "revision": Document.revision + 1,
                 "page_count": len(pages),
                 "built_for": 0,
+                "terms_stale_from": None,
                 **_WITHOUT_FILE,
                 **values,
             },

@@ -35,6 +35,8 @@ class NewChunk:
     language: str
     terms: WeighedTerms
     embedding: NDArray[np.floating[Any]]
+    heading: str | None = None
+    """The headings that it stands under, the highest first."""
 
 
 def sparse(terms: Mapping[int, float]) -> SparseVector:
@@ -57,6 +59,7 @@ def columns(chunks: Sequence[NewChunk]) -> dict[str, Any]:
         "starts": [chunk.start for chunk in chunks],
         "ends": [chunk.end for chunk in chunks],
         "texts": [chunk.text for chunk in chunks],
+        "headings": [chunk.heading for chunk in chunks],
         "chunk_languages": [chunk.language for chunk in chunks],
         "terms": f"{{{str(terms)[1:-1]}}}",
         "first_terms": [end + 1 for end in ends[:-1]],

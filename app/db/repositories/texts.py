@@ -33,15 +33,15 @@ WITH stored AS (
   INSERT INTO pages (document_id, number, organization_id, text)
   SELECT id, 1, organization_id, CAST(:text AS text) FROM stored
 ), chunked AS (
-  INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, tags,
+  INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, heading, tags,
                       metadata, language, terms, weights, embedding, embedding_model)
-  SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, 1, c.char_start, c.char_end, c.text, d.tags,
-         d.metadata_json, c.language, (SELECT CAST(CAST(:terms AS text) AS int[]))[c.first_term\\:c.last_term], c.weights, c.embedding, :embedding_model
+  SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, 1, c.char_start, c.char_end, c.text, c.heading,
+         d.tags, d.metadata_json, c.language, (SELECT CAST(CAST(:terms AS text) AS int[]))[c.first_term\\:c.last_term], c.weights, c.embedding, :embedding_model
     FROM stored d,
          unnest(CAST(:chunk_ids AS text[]), CAST(:ordinals AS int[]), CAST(:starts AS int[]), CAST(:ends AS int[]),
-                CAST(:texts AS text[]), CAST(:chunk_languages AS text[]), CAST(:first_terms AS int[]),
+                CAST(:texts AS text[]), CAST(:headings AS text[]), CAST(:chunk_languages AS text[]), CAST(:first_terms AS int[]),
                 CAST(:last_terms AS int[]), CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
-           AS c (id, ordinal, char_start, char_end, text, language, first_term, last_term, weights,
+           AS c (id, ordinal, char_start, char_end, text, heading, language, first_term, last_term, weights,
                  embedding)
 )
 SELECT id FROM stored
