@@ -28,7 +28,8 @@ from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, languages, llms
 from app.rag.errors import RagError
 from app.rag.provider_http import HttpClient, ProviderClient
-from app.services import bots, bursts, diagnostics, first_run, indexing, maintenance
+from app.services import bots, budget_facts, bursts, diagnostics, first_run, indexing, maintenance
+from app.services.budget_facts import BudgetFacts
 from app.services.runtime import Runtime
 from app.services.web_pages import PageFetcher
 from app.storage import originals
@@ -153,7 +154,8 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
                 embedding_model=embeddings.fingerprint, dimension=embeddings.dimension
             )
         await upkeep.ensure_exact_index(database, embedding_model=indexed_model, dimension=indexed_dimension)
-        listener = Listener((queue.JOBS, queue.DOCUMENTS))
+        listener = Listener((queue.JOBS, queue.DOCUMENTS, budget_facts.CHANNEL))
+        budgets_changed = stack.enter_context(listener.watching(budget_facts.CHANNEL))
         await stack.enter_async_context(listener.running(database))
         if indexed_model != embeddings.fingerprint:
             log.error("embedding_model_mismatch", indexed=indexed_model, configured=embeddings.fingerprint)
@@ -172,6 +174,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             originals=open_storage(settings),
             spool=Spool(settings.data_dir / "spool"),
             listener=listener,
+            budget_facts=BudgetFacts(budgets_changed, lambda: listener.is_listening),
             web=PageFetcher(),
         )
 

@@ -26,6 +26,7 @@ class Prefix(StrEnum):
     CHUNK = "chk"
     SESSION = "sess"
     MESSAGE = "msg"
+    BUDGET = "budget"
 
 
 def new(prefix: Prefix) -> str:

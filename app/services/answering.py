@@ -9,13 +9,15 @@ from typing import Final
 from app.core.bots import Bot
 from app.core.principal import Principal
 from app.core.retrieval import Hit
-from app.rag import conversation, extractive, prices, refusals
+from app.core.usage import Purpose
+from app.rag import conversation, extractive, refusals
 from app.rag.citations import CitationFilter
 from app.rag.llms import ChatModel, Completion, Turn
 from app.rag.prompts import PromptSource
 from app.services import bots, retrieval
 from app.services.answers import Answer, AnswerDelta, ChatEvent, Question, Source, SourcesFound, Usage
 from app.services.runtime import Runtime
+from app.services.usage import Ledger
 
 _SNIPPET_CHARACTERS: Final = 300
 
@@ -28,11 +30,16 @@ class Draft:
     message_id: str
     model: str
     started: float
+    ledger: Ledger
+    """What its model calls cost."""
     sources: tuple[Source, ...] = ()
     pieces: list[str] = field(default_factory=list)
     refused: bool = False
     finish_reason: str = "stop"
-    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def usage(self) -> Usage:
+        return self.ledger.usage
 
     @property
     def text(self) -> str:
@@ -67,10 +74,12 @@ async def answer(
 
     Raises what `retrieval.search` and `ChatModel.generate` raise.
     """
-    model = bots.chat_model(runtime, bot)
+    unmetered = bots.chat_model(runtime, bot)
+    model = unmetered and draft.ledger.metered(unmetered, Purpose.ANSWER)
     asked = question.message
     if model is not None and history and conversation.leans_on_history(asked):
-        asked = await conversation.standalone_question(model, history, asked)
+        rewriting = model.used_for(Purpose.STANDALONE_QUESTION)
+        asked = await conversation.standalone_question(rewriting, history, asked)
     hits = await retrieval.search(
         runtime, principal, asked, limit=_top_k(runtime, bot, question), where=question.where
     )
@@ -130,18 +139,12 @@ async def _generate(
             async for piece in stream:
                 if isinstance(piece, Completion):
                     draft.finish_reason = piece.finish_reason
-                    draft.usage = _usage(model, piece)
                 elif text := citations.feed(piece):
                     yield draft.add(text)
         if text := citations.flush():
             yield draft.add(text)
     finally:
         draft.cite(citations.cited)
-
-
-def _usage(model: ChatModel, completion: Completion) -> Usage:
-    prompt, answered = completion.prompt_tokens, completion.completion_tokens
-    return Usage(prompt, answered, prices.cost_usd(model.config.model, prompt, answered))
 
 
 def _source(n: int, hit: Hit) -> Source:

@@ -41,11 +41,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counted them, and what they cost; None where it did not say or no price is known."""
+    """Tokens of all model calls of an answer and what they cost; None where none was made or no price is known.
+
+    They are the provider's own counts; `estimated` says that some are not.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost_usd: Decimal | None = None
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.turns import NewTurn, StoredTurn, TurnRepository
 from app.rag import conversation
 from app.rag.llms import Turn
-from app.services import answering, bots
+from app.services import answering, bots, usage
 from app.services.answering import Draft
 from app.services.answers import Answer, AnswerDone, ChatEvent, Question, Source, TurnStarted
 from app.services.runtime import Runtime
@@ -102,11 +102,16 @@ async def _open(
 ) -> tuple[Draft, list[Turn]]:
     """Store the question and the row of the answer to come; return the draft and the history."""
     settings = runtime.settings
+    session_id = question.session_id or ids.new(ids.Prefix.SESSION)
+    message_id = ids.new(ids.Prefix.MESSAGE)
     draft = Draft(
-        session_id=question.session_id or ids.new(ids.Prefix.SESSION),
-        message_id=ids.new(ids.Prefix.MESSAGE),
+        session_id=session_id,
+        message_id=message_id,
         model=bot.model.model,
         started=time.monotonic(),
+        ledger=usage.ledger_of(
+            runtime, principal, bot_id=bot.id, session_id=session_id, message_id=message_id
+        ),
     )
     turn = NewTurn(
         session_id=draft.session_id,
@@ -147,15 +152,16 @@ def _stored(source: Source) -> dict[str, Any]:
 
 
 async def _finish(runtime: Runtime, principal: Principal, draft: Draft, status: MessageStatus) -> None:
-    usage = draft.usage
+    spent, ledger = draft.usage, draft.ledger
     values: dict[str, Any] = {
         "content": draft.text,
         "status": status,
         "sources": [_stored(source) for source in draft.sources],
         "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "cost_usd": None if usage.cost_usd is None else str(usage.cost_usd),
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "cost_usd": None if spent.cost_usd is None else str(spent.cost_usd),
+            "estimated": spent.estimated,
         },
         "model": draft.model,
         "refused": draft.refused,
@@ -163,7 +169,10 @@ async def _finish(runtime: Runtime, principal: Principal, draft: Draft, status: 
         "latency_ms": round((time.monotonic() - draft.started) * 1000),
     }
     async with runtime.database.direct(principal) as session:
-        await TurnRepository(session, principal).finish_answer(draft.message_id, values)
+        await ledger.settle(session)
+        await TurnRepository(session, principal).finish_answer(
+            draft.message_id, values, payer=ledger.payer, calls=ledger.calls
+        )
 
 
 async def _finish_despite_cancellation(

@@ -12,6 +12,7 @@ from app.db.repositories.chunks import ScopeSizes
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
+from app.services.budget_facts import BudgetFacts
 from app.services.bursts import Counters
 from app.services.web_pages import PageFetcher
 from app.storage.originals import Originals
@@ -39,6 +40,7 @@ class Runtime:
     originals: Originals
     spool: Spool
     listener: Listener
+    budget_facts: BudgetFacts
     web: PageFetcher
 
     def require_matching_index(self) -> None:

@@ -18,11 +18,15 @@ from app.db.models.documents import (
 )
 from app.db.models.identity import ApiKey, Organization, User
 from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn
+from app.db.models.usage import Budget, BudgetReservation, BudgetSpending, UsageEvent
 
 __all__ = [
     "ApiKey",
     "AuditEntry",
     "Base",
+    "Budget",
+    "BudgetReservation",
+    "BudgetSpending",
     "Chunk",
     "Collection",
     "CollectionUser",
@@ -47,5 +51,6 @@ __all__ = [
     "Stage",
     "TermCount",
     "TermStatistic",
+    "UsageEvent",
     "User",
 ]
