@@ -1,9 +1,10 @@
 """What calls of models are made for and cost, and the budgets that they are held to: values of all layers."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 
 
 class Purpose(StrEnum):
@@ -122,8 +123,28 @@ class Standing:
         )
 
 
-WARNING_SHARE = Decimal("0.8")
+@dataclass(frozen=True, slots=True)
+class NewBudget:
+    """Without `subject_id` it is of the organization, or of each bot, user or key."""
+
+    subject: BudgetSubject
+    subject_id: str | None
+    period: BudgetPeriod
+    max_tokens: int | None
+    max_cost_usd: Decimal | None
+    ceiling: bool = False
+
+
+WARNING_SHARE: Final = Decimal("0.8")
 """From here on a budget is warned of."""
+
+
+def period_end(period: BudgetPeriod, moment: datetime) -> datetime:
+    """When the period that a moment in UTC is in ends, and the next one begins."""
+    start = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    if period is BudgetPeriod.DAY:
+        return start + timedelta(days=1)
+    return (start.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
 class UsageGroup(StrEnum):

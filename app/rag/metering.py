@@ -82,6 +82,4 @@ class MeteredModel(ChatModel):
 
 
 def _most_prompt_tokens(turns: Sequence[Turn]) -> int:
-    return sum(
-        len(turn.content.encode()) // _BYTES_A_TOKEN_AT_LEAST + _TOKENS_A_MESSAGE for turn in turns
-    )
+    return sum(len(turn.content.encode()) // _BYTES_A_TOKEN_AT_LEAST + _TOKENS_A_MESSAGE for turn in turns)

@@ -75,7 +75,7 @@ async def answer(
     Raises what `retrieval.search` and `ChatModel.generate` raise.
     """
     unmetered = bots.chat_model(runtime, bot)
-    model = unmetered and draft.ledger.metered(unmetered, Purpose.ANSWER)
+    model = None if unmetered is None else draft.ledger.metered(unmetered, Purpose.ANSWER)
     asked = question.message
     if model is not None and history and conversation.leans_on_history(asked):
         rewriting = model.used_for(Purpose.STANDALONE_QUESTION)

@@ -10,8 +10,10 @@ from typing import Any
 from app.core import clock, ids, security
 from app.core.access import Permission
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role, Scope
+from app.core.usage import BudgetPeriod, BudgetSubject, NewBudget
 from app.db import queue
 from app.db.repositories.api_keys import ApiKeyRepository
+from app.db.repositories.budgets import BudgetRepository
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.one_time import OneTimeRepository
@@ -242,6 +244,21 @@ async def api_key(cast: Cast) -> dict[str, str]:
     return {"key_id": made.id}
 
 
+async def budget(cast: Cast) -> dict[str, str]:
+    """One of a user of their own, so that each caller's is another."""
+    subject = await user(cast)
+    wanted = NewBudget(BudgetSubject.USER, subject["user_id"], BudgetPeriod.DAY, 1000, None)
+    async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
+        made = await BudgetRepository(session, cast.principal).add(wanted)
+    return {"budget_id": made.id}
+
+
+def _new_budget(cast: Cast, persona: Persona) -> dict[str, Any]:
+    """Each caller's for something else, of whom some share an organization."""
+    subjects = dict(zip(sorted(MANAGERS), BudgetSubject, strict=True))
+    return {"subject": subjects.get(persona, "user"), "period": "day", "max_tokens": 10**9}
+
+
 async def home(cast: Cast) -> dict[str, str]:
     return {"organization_id": cast.organization_id}
 
@@ -385,6 +402,12 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/api-keys", MANAGERS, status=201, body=fixed(name="K", scopes=["manage"])),
     Row("GET", "/api-keys/{key_id}", MANAGERS & HOME, MANAGERS, make=api_key),
     Row("DELETE", "/api-keys/{key_id}", MANAGERS & HOME, MANAGERS, status=204, make=api_key),
+    Row("GET", "/usage", PEOPLE | KEYS.keys()),
+    Row("GET", "/budgets", MANAGERS),
+    Row("POST", "/budgets", MANAGERS, status=201, body=_new_budget),
+    Row("GET", "/budgets/{budget_id}", MANAGERS & HOME, MANAGERS, make=budget),
+    Row("PATCH", "/budgets/{budget_id}", MANAGERS & HOME, MANAGERS, body=fixed(max_tokens=5), make=budget),
+    Row("DELETE", "/budgets/{budget_id}", MANAGERS & HOME, MANAGERS, status=204, make=budget),
     Row("GET", "/audit", MANAGERS),
     Row("GET", "/audit/export", MANAGERS),
 )

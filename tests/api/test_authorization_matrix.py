@@ -24,6 +24,7 @@ _RANDOM: dict[str, str] = {
     "collection_id": ids.new(ids.Prefix.COLLECTION),
     "user_id": ids.new(ids.Prefix.USER),
     "invitation_id": ids.new(ids.Prefix.INVITATION),
+    "budget_id": ids.new(ids.Prefix.BUDGET),
     "key_id": ids.new(ids.Prefix.API_KEY),
     "organization_id": ids.new(ids.Prefix.ORGANIZATION),
 }

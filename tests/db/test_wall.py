@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -24,11 +25,22 @@ from app.core.access import Permission
 from app.core.errors import UserNotFound
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
 from app.core.retrieval import Query, QueryTerm, Scope, SearchFilter, Trust
+from app.core.usage import (
+    BudgetPeriod,
+    BudgetSubject,
+    ModelCall,
+    NewBudget,
+    Payer,
+    Purpose,
+    UsageFilter,
+    UsageGroup,
+)
 from app.db import queue, repositories
 from app.db.engine import AnyTransaction, Database
 from app.db.models import Base, Document, Stage
 from app.db.queue import Claim
 from app.db.repositories.base import Repository, TextRepository
+from app.db.repositories.budgets import BudgetRepository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository
@@ -40,6 +52,7 @@ from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.places import PlaceRepository
 from app.db.repositories.texts import TextsRepository
 from app.db.repositories.turns import NewTurn, TurnRepository
+from app.db.repositories.usage import UsageRepository
 from app.db.repositories.versions import NewPage, VersionRepository
 from app.db.repositories.visibility import VisibilityRepository
 
@@ -83,6 +96,7 @@ class Victim:
     answer_id: str
     listed_user: str
     claim: Claim
+    budget_id: str
 
     def search(
         self, session: AsyncSession, visible: int, exact_up_to: int = 10_000, **where: Any
@@ -170,6 +184,30 @@ async def to_process_anew(session: AsyncSession, v: Victim) -> object:
 
 async def queue_of(session: AsyncSession, v: Victim) -> object:
     return [number for number in await IndexHealthRepository(session, v.principal).queue() if number]
+
+
+CALL = ModelCall(Purpose.ANSWER, "m", 5, 2, Decimal("0.1"))
+WANTED = NewBudget(BudgetSubject.USER, None, BudgetPeriod.DAY, 10, None)
+
+
+def payer(v: Victim) -> Payer:
+    return Payer(v.principal.organization, "user", v.principal.id, "bot_1")
+
+
+def usage_filter() -> UsageFilter:
+    return UsageFilter(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+
+
+async def summed(session: AnyTransaction, v: Victim) -> object:
+    sums = await UsageRepository(session, v.principal).summed(usage_filter(), [UsageGroup.MODEL], limit=9)
+    total = await UsageRepository(session, v.principal).summed(usage_filter(), [], limit=9)
+    return sums or total[0].calls
+
+
+async def finish_and_note(session: AnyTransaction, v: Victim) -> None:
+    await TurnRepository(session, v.principal).finish_answer(
+        v.answer_id, FINISHED, payer=payer(v), calls=[CALL]
+    )
 
 
 CASES: dict[str, list[Case]] = {
@@ -332,8 +370,37 @@ CASES: dict[str, list[Case]] = {
         )
     ],
     "TurnRepository.finish_answer": [
-        lambda s, v: TurnRepository(s, v.principal).finish_answer(v.answer_id, FINISHED)
+        lambda s, v: TurnRepository(s, v.principal).finish_answer(v.answer_id, FINISHED),
+        finish_and_note,
     ],
+    "UsageRepository.note": [lambda s, v: UsageRepository(s, v.principal).note(payer(v), [CALL])],
+    "UsageRepository.budgeted": [lambda s, v: UsageRepository(s, v.principal).budgeted()],
+    "UsageRepository.reserve": [
+        lambda s, v: UsageRepository(s, v.principal).reserve(
+            payer(v), "r1", tokens=1, usd=Decimal(1), lease=timedelta(hours=1)
+        )
+    ],
+    "UsageRepository.settle": [
+        lambda s, v: UsageRepository(s, v.principal).settle(payer(v), "r0", tokens=1, usd=Decimal(1))
+    ],
+    "UsageRepository.summed": [summed],
+    "UsageRepository.warned": [
+        lambda s, v: UsageRepository(s, v.principal).warned(share=Decimal(0), subject_id=None, limit=9)
+    ],
+    "BudgetRepository.find": [
+        lambda s, v: BudgetRepository(s, v.principal).find(v.budget_id),
+        lambda s, v: BudgetRepository(s, v.principal).find(v.budget_id, lock=True),
+    ],
+    "BudgetRepository.newest": [
+        lambda s, v: BudgetRepository(s, v.principal).newest(limit=9, after=None, offset=0)
+    ],
+    "BudgetRepository.count": [lambda s, v: BudgetRepository(s, v.principal).count()],
+    "BudgetRepository.add": [lambda s, v: BudgetRepository(s, v.principal).add(WANTED)],
+    "BudgetRepository.change": [
+        lambda s, v: BudgetRepository(s, v.principal).change(v.budget_id, {"max_tokens": 5})
+    ],
+    "BudgetRepository.delete": [lambda s, v: BudgetRepository(s, v.principal).delete(v.budget_id)],
+    "BudgetRepository.spending": [lambda s, v: BudgetRepository(s, v.principal).spending([v.budget_id])],
     "ConversationRepository.find_session": [
         lambda s, v: ConversationRepository(s, v.principal).find_session("sess_1")
     ],
@@ -411,10 +478,17 @@ async def new_victim(database: Database) -> Victim:
         )
         await OutboxRepository(session, principal).add("k1", grace=timedelta(hours=1))
         await IdempotencyRepository(session, principal).begin("known", route="r", **IDEMPOTENT)
+        budget = await BudgetRepository(session, principal).add(
+            replace(WANTED, subject=BudgetSubject.ORGANIZATION)
+        )
+        usage = UsageRepository(session, principal)
+        paying = Payer(principal.organization, "user", principal.id)
+        await usage.reserve(paying, "r0", tokens=3, usd=Decimal(1), lease=timedelta(hours=1))
+        assert await usage.note(paying, [CALL]) == 1
     async with database.unit_of_work(SYSTEM) as session:
         claim = await queue.claim(session, claimed_by="worker", lease=timedelta(hours=1))
         assert claim is not None
-    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id, claim)
+    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id, claim, budget.id)
 
 
 async def snapshot(session: AsyncSession) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from app.api.routes import (
     api_keys,
     audit,
     auth,
+    budgets,
     chat,
     collections,
     documents,
@@ -15,6 +16,7 @@ from app.api.routes import (
     organizations,
     search,
     totp,
+    usage,
     users,
 )
 
@@ -32,4 +34,6 @@ ROUTERS: Final = (
     organizations.router,
     api_keys.router,
     audit.router,
+    usage.router,
+    budgets.router,
 )

@@ -149,13 +149,17 @@ SELECT {_STANDING_COLUMNS}, taken.spent_tokens, taken.spent_usd, taken.reserved_
   FROM applicable a JOIN taken ON taken.budget_id = a.id AND taken.subject_id = a.subject_id
 """)
 
-_WARNED: Final = text("""
-SELECT b.id AS budget_id, b.subject, nullif(s.subject_id, '') AS subject_id, b.period, b.max_tokens, b.max_cost_usd,
-       (s.period_start + CAST('1 ' || b.period AS interval)) AT TIME ZONE 'UTC' AS resets_at,
-       s.spent_tokens, s.spent_usd, s.reserved_tokens, s.reserved_usd
-  FROM budgets b JOIN budget_spending s ON s.budget_id = b.id
- WHERE b.organization_id = :organization_id AND s.period_start = CAST(date_trunc(b.period, now() AT TIME ZONE 'UTC') AS date)
-   AND (s.spent_tokens >= :share * b.max_tokens OR s.spent_usd >= :share * b.max_cost_usd)
+STANDING: Final = """
+b.id AS budget_id, b.subject, nullif(s.subject_id, '') AS subject_id, b.period, b.max_tokens, b.max_cost_usd,
+(s.period_start + CAST('1 ' || b.period AS interval)) AT TIME ZONE 'UTC' AS resets_at,
+s.spent_tokens, s.spent_usd, s.reserved_tokens, s.reserved_usd"""
+IS_PRESENT: Final = "s.period_start = CAST(date_trunc(b.period, now() AT TIME ZONE 'UTC') AS date)"
+"""Of `budgets b JOIN budget_spending s`: the columns of a Standing, and the rows that are not of an earlier period."""
+
+_WARNED: Final = text(f"""
+SELECT {STANDING} FROM budgets b JOIN budget_spending s ON s.budget_id = b.id
+ WHERE b.organization_id = :organization_id AND {IS_PRESENT}
+   AND (s.spent_tokens >= CAST(:share AS numeric) * b.max_tokens OR s.spent_usd >= CAST(:share AS numeric) * b.max_cost_usd)
    AND (CAST(:subject_id AS text) IS NULL OR s.subject_id = :subject_id)
  ORDER BY b.id, s.subject_id LIMIT :limit
 """)
@@ -228,9 +232,7 @@ class UsageRepository(TextRepository):
         values = {"reservation_id": reservation_id, "tokens": tokens, "usd": usd, "lease": lease}
         return await self._standings(_RESERVE, payer, values)
 
-    async def settle(
-        self, payer: Payer, reservation_id: str, *, tokens: int, usd: Decimal
-    ) -> list[Standing]:
+    async def settle(self, payer: Payer, reservation_id: str, *, tokens: int, usd: Decimal) -> list[Standing]:
         """Give back what a turn holds, and count what it has spent. To be called before its calls are noted."""
         await self.session.execute(
             _RELEASE, {"organization_id": self.organization_id, "reservation_id": reservation_id}
@@ -264,7 +266,7 @@ class UsageRepository(TextRepository):
         rows = await self.session.execute(
             statement, {**values, "organization_id": self.organization_id, "limit": limit, "offset": offset}
         )
-        columns_of = [name for name in UsageSum.__slots__ if name not in UsageGroup or name in names]
+        columns_of = [name for name in UsageSum.__slots__ if name not in set(UsageGroup) or name in names]
         return [UsageSum(**{name: getattr(row, name) for name in columns_of}) for row in rows]
 
     async def warned(self, *, share: Decimal, subject_id: str | None, limit: int) -> list[Standing]:
@@ -278,7 +280,7 @@ class UsageRepository(TextRepository):
                 "limit": limit,
             },
         )
-        return [_standing(row) for row in rows]
+        return [standing_of(row) for row in rows]
 
     async def _standings(self, statement: Any, payer: Payer, values: dict[str, Any]) -> list[Standing]:
         rows = await self.session.execute(
@@ -291,7 +293,7 @@ class UsageRepository(TextRepository):
                 **values,
             },
         )
-        return [_standing(row) for row in rows]
+        return [standing_of(row) for row in rows]
 
 
 _RELEASE_EXPIRED: Final = text("""
@@ -321,7 +323,8 @@ async def release_expired(session: AnyTransaction) -> int:
     return len((await session.execute(_RELEASE_EXPIRED, {})).all())
 
 
-def _standing(row: Any) -> Standing:
+def standing_of(row: Any) -> Standing:
+    """From a row with the columns of `STANDING`."""
     return Standing(
         budget_id=row.budget_id,
         subject=BudgetSubject(row.subject),
