@@ -10,7 +10,7 @@ from app.core.bots import Bot
 from app.core.principal import Principal
 from app.core.retrieval import Hit
 from app.core.usage import Purpose
-from app.rag import conversation, extractive, refusals
+from app.rag import conversation, extractive, prompts, refusals
 from app.rag.citations import CitationFilter
 from app.rag.llms import ChatModel, Completion, Turn
 from app.rag.prompts import PromptSource
@@ -127,11 +127,13 @@ async def _generate(
         history=history,
         question=question.message,
     )
+    if question.preferences:
+        turns[0] = Turn("system", prompts.with_preferences(turns[0].content, question.preferences))
     citations = CitationFilter([source.n for source in draft.sources])
     pieces = model.generate(
         turns,
         temperature=bot.model.temperature if question.temperature is None else question.temperature,
-        max_tokens=bot.model.max_answer_tokens,
+        max_tokens=min(bot.model.max_answer_tokens, question.max_tokens or bot.model.max_answer_tokens),
         stream=question.stream,
     )
     try:

@@ -20,6 +20,12 @@ class Question:
     top_k: int | None = None
     temperature: float | None = None
     stream: bool = False
+    max_tokens: int | None = None
+    """Of the answer, where that is less than the bot gives."""
+    stop: tuple[str, ...] = ()
+    """The answer ends before the first of them; for callers without a stored conversation."""
+    preferences: str | None = None
+    """What the caller's program asks of every answer, beneath the bot's own instructions."""
 
 
 @dataclass(frozen=True, slots=True)
