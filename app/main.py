@@ -14,7 +14,7 @@ from app.api.draining import Draining
 from app.api.errors import add_error_handlers
 from app.api.middleware import add_middleware
 from app.api.one_time_pages import add_one_time_pages
-from app.api.routes import ROUTERS
+from app.api.routes import COMPATIBLE_ROUTERS, ROUTERS
 from app.api.schemas.base import ErrorResponse
 from app.core import crypto, memory
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
@@ -86,6 +86,8 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
         app.include_router(router, prefix="/v1", include_in_schema=False)
+    for router in COMPATIBLE_ROUTERS:
+        app.include_router(router)
     if settings.admin_tables:
         from app.admin import site  # heavy, and off in most places
 

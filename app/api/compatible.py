@@ -93,7 +93,5 @@ def _of_validation(error: RequestValidationError) -> dict[str, Any]:
         for problem in error.errors()[:_MOST_PROBLEMS]
     ]
     path, message = problems[0]["path"], problems[0]["message"].removeprefix("Value error, ")
-    body = error_body(
-        "validation_error", f"{path}: {message}" if path else message, {"problems": problems}
-    )
+    body = error_body("validation_error", f"{path}: {message}" if path else message, {"problems": problems})
     return _compatible(body, HTTPStatus.BAD_REQUEST, param=path or None)

@@ -57,4 +57,6 @@ def answer_instructions(sources: Sequence[PromptSource]) -> str:
 
 def with_preferences(instructions: str, preferences: str) -> str:
     """The system message of an answer, and beneath it what the caller's program asks of it; the fence is fresh."""
-    return instructions + PREFERENCES.format(fence=f"-----{secrets.token_hex(8)}-----", preferences=preferences)
+    return instructions + PREFERENCES.format(
+        fence=f"-----{secrets.token_hex(8)}-----", preferences=preferences
+    )

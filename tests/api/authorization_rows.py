@@ -144,6 +144,10 @@ async def _asset(_: Cast) -> dict[str, str]:
     return {"asset": "swagger-ui.css"}
 
 
+async def _default_model(_: Cast) -> dict[str, str]:
+    return {"model_id": "ibid"}
+
+
 async def document(cast: Cast) -> dict[str, str]:
     async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
         document_id = ids.new(ids.Prefix.DOCUMENT)
@@ -402,6 +406,22 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/api-keys", MANAGERS, status=201, body=fixed(name="K", scopes=["manage"])),
     Row("GET", "/api-keys/{key_id}", MANAGERS & HOME, MANAGERS, make=api_key),
     Row("DELETE", "/api-keys/{key_id}", MANAGERS & HOME, MANAGERS, status=204, make=api_key),
+    Row(
+        "POST",
+        "/v1/chat/completions",
+        CHATTERS,
+        body=fixed(model="ibid", messages=[{"role": "user", "content": "When does the office open?"}]),
+    ),
+    Row("GET", "/v1/models", CHATTERS),
+    Row("GET", "/v1/models/{model_id}", CHATTERS, make=_default_model),
+    Row(
+        "POST",
+        "/v1/vector_stores/{collection_id}/search",
+        SEARCHERS & HOME,
+        SEARCHERS,
+        body=fixed(query="When does the office open?"),
+        make=collection,
+    ),
     Row("GET", "/usage", PEOPLE | KEYS.keys()),
     Row("GET", "/budgets", MANAGERS),
     Row("POST", "/budgets", MANAGERS, status=201, body=_new_budget),

@@ -13,6 +13,7 @@ from app.api.routes import (
     health,
     index_care,
     ingest,
+    openai,
     organizations,
     search,
     totp,
@@ -37,3 +38,6 @@ ROUTERS: Final = (
     usage.router,
     budgets.router,
 )
+
+COMPATIBLE_ROUTERS: Final = (openai.router,)
+"""What is served under `/v1` alone, where the clients of another API look for it."""

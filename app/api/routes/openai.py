@@ -1,6 +1,6 @@
 """OpenAI's chat completions, models and search, for any client that speaks it: a bot is a model."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request, Response
 
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1", tags=["openai"], route_class=CompatibleRoute)
 """Under `/v1` alone, where clients look for it."""
 
 DEFAULT_MODEL: Final = "ibid"
-_STREAM: Final = {
+_STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The answer; or, with `stream`, its chunks as server-sent events and `[DONE]`.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from app.api.schemas.base import CleanText, RequestModel, ResponseModel
 from app.api.schemas.chat import Source
@@ -65,8 +65,11 @@ class CompletionMessage(RequestModel):
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: (
-        Annotated[CleanText, Field(max_length=_MESSAGE_CHARACTERS)]
-        | Annotated[list[ContentPart], Field(max_length=_MOST_PARTS)]
+        Annotated[
+            Annotated[CleanText, Field(max_length=_MESSAGE_CHARACTERS), Tag("text")]
+            | Annotated[list[ContentPart], Field(max_length=_MOST_PARTS), Tag("parts")],
+            Discriminator(lambda value: "parts" if isinstance(value, list) else "text"),
+        ]
         | None
     ) = None
     name: str | None = Field(None, max_length=200)
@@ -182,7 +185,9 @@ class CompletionRequest(RequestModel):
     @property
     def ignored(self) -> list[str]:
         """The names of what was asked for and is not followed."""
-        given = [name for name in IGNORED if name in self.model_fields_set and getattr(self, name) is not None]
+        given: list[str] = [
+            name for name in IGNORED if name in self.model_fields_set and getattr(self, name) is not None
+        ]
         if any(message.role in ("tool", "function") for message in self.messages):
             given.append("messages with role tool")
         return given
