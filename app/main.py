@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
@@ -16,9 +17,10 @@ from app.api.middleware import add_middleware
 from app.api.one_time_pages import add_one_time_pages
 from app.api.routes import COMPATIBLE_ROUTERS, ROUTERS
 from app.api.schemas.base import ErrorResponse
+from app.api.socket_admission import Places
 from app.core import crypto, memory
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
-from app.core.errors import AppError, StartupError
+from app.core.errors import AppError, ServiceStopping, StartupError
 from app.core.principal import SYSTEM
 from app.db import embedded, migrations, queue, upkeep
 from app.db.engine import Database, check_server, create_database
@@ -26,9 +28,10 @@ from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
 from app.rag import embedding, index, languages, llms
+from app.rag.circuits import Circuits
 from app.rag.errors import RagError
 from app.rag.provider_http import HttpClient, ProviderClient
-from app.services import bots, budget_facts, bursts, diagnostics, first_run, indexing, maintenance
+from app.services import bots, budget_facts, bursts, diagnostics, first_run, indexing, maintenance, relay
 from app.services.budget_facts import BudgetFacts
 from app.services.runtime import Runtime
 from app.services.web_pages import PageFetcher
@@ -57,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
                 )
                 raise
             app.state.runtime, app.state.credentials = runtime, credentials
+            stack.callback(app.state.draining.tell(partial(_end_turns, runtime)))
             await stack.enter_async_context(maintenance.running(runtime))
             if settings.worker_concurrency:
                 await stack.enter_async_context(
@@ -79,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
     )
     app.state.draining = Draining()
+    app.state.socket_places = Places()
     add_middleware(app, settings)
     add_error_handlers(app)
     add_documentation(app)
@@ -93,6 +98,10 @@ def create_app(settings: Settings) -> FastAPI:
 
         site.mount(app)
     return app
+
+
+def _end_turns(runtime: Runtime, is_time_over: bool) -> int:
+    return runtime.turns.interrupt_all(ServiceStopping(retry_after_seconds=5)) if is_time_over else 0
 
 
 @asynccontextmanager
@@ -156,12 +165,14 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
                 embedding_model=embeddings.fingerprint, dimension=embeddings.dimension
             )
         await upkeep.ensure_exact_index(database, embedding_model=indexed_model, dimension=indexed_dimension)
-        listener = Listener((queue.JOBS, queue.DOCUMENTS, budget_facts.CHANNEL))
+        listener = Listener(
+            (queue.JOBS, queue.DOCUMENTS, relay.REQUESTS, relay.ANSWERS, budget_facts.CHANNEL)
+        )
         budgets_changed = stack.enter_context(listener.watching(budget_facts.CHANNEL))
         await stack.enter_async_context(listener.running(database))
         if indexed_model != embeddings.fingerprint:
             log.error("embedding_model_mismatch", indexed=indexed_model, configured=embeddings.fingerprint)
-        yield Runtime(
+        runtime = Runtime(
             settings=settings,
             database=database,
             embeddings=embeddings,
@@ -179,6 +190,8 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             budget_facts=BudgetFacts(budgets_changed, lambda: listener.is_listening),
             web=PageFetcher(),
         )
+        await stack.enter_async_context(relay.running(runtime))
+        yield runtime
 
 
 def open_storage(settings: Settings) -> originals.Originals:
@@ -193,6 +206,9 @@ def http_client(settings: Settings) -> HttpClient:
     return HttpClient(
         connect_timeout_seconds=settings.provider_connect_timeout_seconds,
         read_timeout_seconds=settings.provider_first_token_timeout_seconds,
+        circuits=Circuits(
+            failures=settings.provider_breaker_failures, pause_seconds=settings.provider_breaker_seconds
+        ),
     )
 
 

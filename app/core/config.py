@@ -222,6 +222,26 @@ class Settings(BaseSettings):
         10, ge=0, le=120, description="Longest wait before such a retry, also when Retry-After asks for more."
     )
 
+    provider_breaker_failures: int = Field(
+        5,
+        ge=0,
+        le=1000,
+        description="After so many answers in a row that a model's provider failed to give within a minute of each other, it"
+        " is not asked for a while: requests get 503 with Retry-After, or the fallback, at once. 0 asks always.",
+    )
+    provider_breaker_seconds: PositiveSeconds = Field(
+        30, description="How long that is, before one request tries whether the provider is back."
+    )
+    chat_fallback_model: str | None = Field(
+        None,
+        max_length=200,
+        description="Another model of the same provider, asked when CHAT_MODEL fails before its first token.",
+    )
+    chat_fallback_extractive: bool = Field(
+        False,
+        description="Whether sentences of the documents answer, as in the mode without a model, when no model does.",
+    )
+
     # --- Documents ----------------------------------------------------------------------------------------
     chunk_size_tokens: int = Field(
         200,
@@ -306,6 +326,20 @@ class Settings(BaseSettings):
     max_history_tokens: int = Field(
         3000, ge=0, le=1_000_000, description="Token budget of those messages; the oldest go first."
     )
+    chat_busy_wait_seconds: float = Field(
+        0,
+        ge=0,
+        le=120,
+        description="How long a question waits for the turn of its session that is still being answered; 0 answers 409 at"
+        " once.",
+    )
+    chat_resume_seconds: float = Field(
+        20,
+        ge=0,
+        le=600,
+        description="How long an answer goes on after the connection of its stream broke, so that the client can come back"
+        " for the rest; then the provider is stopped and what there is kept. 0 stops it at once.",
+    )
     exact_search_max_values: int = Field(
         7_680_000,
         ge=0,
@@ -384,7 +418,8 @@ class Settings(BaseSettings):
     @property
     def longest_turn_seconds(self) -> float:
         """After this long without an end, a turn's process must have died: nothing in a turn may wait longer."""
-        return 2 * self.provider_timeout_seconds + 30
+        models = 3 if self.chat_fallback_model else 2
+        return models * self.provider_timeout_seconds + self.chat_resume_seconds + 30
 
 
 def _rates(activity: str, text: str) -> tuple[Rate, ...]:

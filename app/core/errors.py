@@ -116,6 +116,36 @@ class CollectionNotFound(NotFound):
     """There is no such collection."""
 
 
+class AnswerNotFound(NotFound):
+    """There is no such answer."""
+
+
+class MessageNotFound(NotFound):
+    """There is no such message."""
+
+
+class NotAnAnswer(Invalid):
+    """Only an answer can be given again; edit a question to have it answered otherwise."""
+
+
+class NotAQuestion(Invalid):
+    """Only a question can be edited; have an answer given again."""
+
+
+class AnswerBrokenOff(AppError):
+    """The answer was broken off: the process that wrote it is gone. Ask again."""
+
+    category = Category.BAD_GATEWAY
+
+
+class AnotherQuestion(Invalid):
+    """Last-Event-ID names the answer to another question; leave it out to ask this one."""
+
+
+class InvalidEventId(Invalid):
+    """An event id is `<message id>:<number>`, as the stream gave it out."""
+
+
 class BotNotFound(NotFound):
     """There is no such bot."""
 
@@ -246,6 +276,10 @@ class ProviderUnavailable(AppError):
     category = Category.UNAVAILABLE
 
 
+class ProviderPaused(ProviderUnavailable):
+    """The model provider has failed several times in a row, so it is not asked for a while; try again then."""
+
+
 class ProviderTimeout(AppError):
     """The model provider did not answer in time."""
 
@@ -343,6 +377,22 @@ class TooManyBudgets(Conflict):
 
 class InvalidPeriod(Invalid):
     """The range of time is empty or longer than the limit."""
+
+
+class InvalidMessage(Invalid):
+    """The message is none that this connection knows, or lacks something."""
+
+
+class TooManyAnswers(AppError):
+    """Too many answers are followed on this connection at once; wait for one of them to end."""
+
+    category = Category.LIMITED
+
+
+class TooManyConnections(AppError):
+    """There are too many connections with these credentials; close one of them."""
+
+    category = Category.LIMITED
 
 
 class InvalidRefreshToken(Unauthenticated):

@@ -6,7 +6,7 @@ A notification is a hint: after a lost connection everybody is woken, and whoeve
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ class Listener:
         self._watchers: defaultdict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
         self.is_listening = False
         """Whether notifications arrive, as far as is known."""
+        self._hearers: defaultdict[str, list[Callable[[str], None]]] = defaultdict(list)
 
     @contextmanager
     def watching(self, channel: str, name: str = "") -> Iterator[asyncio.Event]:
@@ -45,7 +46,18 @@ class Listener:
             if not self._watchers[key]:
                 del self._watchers[key]
 
+    @contextmanager
+    def hearing(self, channel: str, heard: Callable[[str], None]) -> Iterator[None]:
+        """Call `heard` with what each notification of the channel says."""
+        self._hearers[channel].append(heard)
+        try:
+            yield
+        finally:
+            self._hearers[channel].remove(heard)
+
     def notify(self, channel: str, name: str = "") -> None:
+        for heard in self._hearers.get(channel, ()):
+            heard(name)
         for event in self._watchers.get((channel, name), ()):
             event.set()
 

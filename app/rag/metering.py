@@ -30,7 +30,7 @@ class MeteredModel(ChatModel):
     """A chat model for one purpose, whose calls a meter admits and notes."""
 
     def __init__(self, model: ChatModel, purpose: Purpose, meter: Meter) -> None:
-        super().__init__(model.llm, model.config)
+        self.llm, self.config = model.llm, model.config  # its connections and its circuit stay the model's
         self._model = model
         self._purpose = purpose
         self._meter = meter
@@ -38,6 +38,10 @@ class MeteredModel(ChatModel):
     def used_for(self, purpose: Purpose) -> "MeteredModel":
         """The same model for something else."""
         return MeteredModel(self._model, purpose, self._meter)
+
+    def other(self, model: str) -> "MeteredModel":
+        """Another model of the same provider, on the same account."""
+        return MeteredModel(self._model.other(model), self._purpose, self._meter)
 
     async def generate(
         self, turns: Sequence[Turn], *, temperature: float, max_tokens: int, stream: bool

@@ -12,6 +12,8 @@ from typing import Final, Protocol, Self
 
 import aiohttp
 
+from app.rag.circuits import Circuits
+
 _MOST_CONNECTIONS: Final = 500
 
 
@@ -54,6 +56,10 @@ class Stream(Protocol):
 class ProviderClient(Protocol):
     """What sends requests; all raise ProviderConnectionError."""
 
+    @property
+    def circuits(self) -> Circuits:
+        """Which of the providers are not asked just now."""
+
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """The whole answer."""
 
@@ -64,7 +70,14 @@ class ProviderClient(Protocol):
 class HttpClient:
     """A ProviderClient over the network: open it with `async with`. Follows no redirects, keeps no cookies."""
 
-    def __init__(self, *, connect_timeout_seconds: float, read_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        connect_timeout_seconds: float,
+        read_timeout_seconds: float,
+        circuits: Circuits | None = None,
+    ) -> None:
+        self.circuits = circuits or Circuits()
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=connect_timeout_seconds, sock_read=read_timeout_seconds
         )

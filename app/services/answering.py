@@ -9,13 +9,13 @@ from typing import Final
 from app.core.bots import Bot
 from app.core.principal import Principal
 from app.core.retrieval import Hit
-from app.core.usage import Purpose
 from app.rag import conversation, extractive, prompts, refusals
 from app.rag.citations import CitationFilter
 from app.rag.llms import ChatModel, Completion, Turn
 from app.rag.prompts import PromptSource
-from app.services import bots, retrieval
+from app.services import fallback, retrieval
 from app.services.answers import Answer, AnswerDelta, ChatEvent, Question, Source, SourcesFound, Usage
+from app.services.fallback import Succession
 from app.services.runtime import Runtime
 from app.services.usage import Ledger
 
@@ -36,6 +36,7 @@ class Draft:
     pieces: list[str] = field(default_factory=list)
     refused: bool = False
     finish_reason: str = "stop"
+    fallback: str | None = None
 
     @property
     def usage(self) -> Usage:
@@ -64,6 +65,7 @@ class Draft:
             usage=self.usage,
             model=self.model,
             finish_reason=self.finish_reason,
+            fallback=self.fallback,
         )
 
 
@@ -74,12 +76,11 @@ async def answer(
 
     Raises what `retrieval.search` and `ChatModel.generate` raise.
     """
-    unmetered = bots.chat_model(runtime, bot)
-    model = None if unmetered is None else draft.ledger.metered(unmetered, Purpose.ANSWER)
+    draft.ledger.bot_id = bot.id
+    succession = fallback.of_bot(runtime, bot, draft.ledger)
     asked = question.message
-    if model is not None and history and conversation.leans_on_history(asked):
-        rewriting = model.used_for(Purpose.STANDALONE_QUESTION)
-        asked = await conversation.standalone_question(rewriting, history, asked)
+    if succession.model is not None and history and conversation.leans_on_history(asked):
+        asked = await succession.standalone_question(history, asked)
     hits = await retrieval.search(
         runtime, principal, asked, limit=_top_k(runtime, bot, question), where=question.where
     )
@@ -89,12 +90,35 @@ async def answer(
     if not relevant:
         draft.refused = True
         yield draft.add(refusals.sentence(question.message))
-    elif model is None:
-        yield await _quote(asked, question.message, hits, draft)
     else:
-        async with aclosing(_generate(model, bot, question, history, hits, draft)) as deltas:
+        async with aclosing(_worded(succession, bot, question, asked, history, hits, draft)) as deltas:
             async for delta in deltas:
                 yield delta
+
+
+async def _worded(
+    succession: Succession,
+    bot: Bot,
+    question: Question,
+    asked: str,
+    history: list[Turn],
+    hits: list[Hit],
+    draft: Draft,
+) -> AsyncGenerator[AnswerDelta, None]:
+    """The answer in the words of the first model that has some, or in those of the sources."""
+    while (model := succession.model) is not None:
+        draft.model, draft.fallback = succession.name, succession.reason
+        try:
+            async with aclosing(_generate(model, bot, question, history, hits, draft)) as deltas:
+                async for delta in deltas:
+                    yield delta
+            return
+        except fallback.FAILURES as failure:
+            if draft.pieces:
+                raise
+            succession.pass_on(failure)
+    draft.model, draft.fallback = succession.name, succession.reason
+    yield await _quote(asked, question.message, hits, draft)
 
 
 def _top_k(runtime: Runtime, bot: Bot, question: Question) -> int:

@@ -2,15 +2,21 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from app.core.bots import DEFAULT_BOT
+from app.core.errors import AppError
 from app.core.retrieval import EVERYTHING, SearchFilter
 from app.rag.llms import Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a caller asks. `session_id` None starts a new session; `top_k` and `temperature` None are the bot's."""
+    """What a caller asks. `session_id` None starts a new session; `top_k` and `temperature` None are the bot's.
+
+    `regenerates` names an answer that is to be given again (`message` is then its question's), `edits` a question that
+    is to be asked otherwise: both begin a branch of the session beside what was there.
+    """
 
     message: str
     session_id: str | None = None
@@ -26,6 +32,8 @@ class Question:
     """The answer ends before the first of them; for callers without a stored conversation."""
     preferences: str | None = None
     """What the caller's program asks of every answer, beneath the bot's own instructions."""
+    regenerates: str | None = None
+    edits: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,8 @@ class Answer:
     usage: Usage
     model: str
     finish_reason: str
+    fallback: str | None = None
+    """Why another model (or the extractive mode) answered than the bot's own: the code of that one's failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,19 @@ class AnswerDelta:
 @dataclass(frozen=True, slots=True)
 class AnswerDone:
     answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFailed:
+    """The other end of a turn, as it is told to whoever follows it."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+    @classmethod
+    def of(cls, error: AppError) -> "TurnFailed":
+        return cls(error.code, error.message, error.details)
 
 
 ChatEvent = TurnStarted | SourcesFound | AnswerDelta | AnswerDone

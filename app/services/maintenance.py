@@ -14,7 +14,7 @@ from app.core.principal import SYSTEM
 from app.db import upkeep
 from app.db.repositories.conversations import interrupt_abandoned_answers
 from app.db.repositories.usage import release_expired
-from app.services import indexing, logins
+from app.services import indexing, logins, tickets
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -44,6 +44,7 @@ async def run_once(runtime: Runtime) -> None:
         )
         await logins.purge(session)
         released = await release_expired(session)
+        await tickets.purge(session)
     if interrupted:
         log.info("answers_interrupted", count=interrupted)
     if released:

@@ -1,6 +1,6 @@
 """What one process has open while it serves: made at start by a composition root, given to every service."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.core.bots import Bot
 from app.core.config import Settings
@@ -14,6 +14,7 @@ from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
 from app.services.budget_facts import BudgetFacts
 from app.services.bursts import Counters
+from app.services.live import LiveTurns
 from app.services.web_pages import PageFetcher
 from app.storage.originals import Originals
 from app.storage.spool import Spool
@@ -42,6 +43,7 @@ class Runtime:
     listener: Listener
     budget_facts: BudgetFacts
     web: PageFetcher
+    turns: LiveTurns = field(default_factory=LiveTurns)
 
     def require_matching_index(self) -> None:
         """Raise EmbeddingModelMismatch where vectors of two models would be compared."""

@@ -45,13 +45,28 @@ _NOTHING: Final = Decimal(0)
 class Ledger:
     """The model calls of one piece of work, most often an answer: a Meter, and what it has metered."""
 
-    def __init__(self, runtime: Runtime, principal: Principal, payer: Payer) -> None:
+    def __init__(self, runtime: Runtime, principal: Principal, *, message_id: str | None = None) -> None:
         self.calls: list[ModelCall] = []
-        self.payer = payer
+        self.bot_id: str | None = None
+        """To be known before the first call."""
+        self.session_id: str | None = None
         self._runtime = runtime
         self._principal = principal
-        self._reservation_id = payer.message_id or ids.new(ids.Prefix.MESSAGE)
+        self._message_id = message_id
+        self._reservation_id = message_id or ids.new(ids.Prefix.MESSAGE)
         self._has_reserved = False
+
+    @property
+    def payer(self) -> Payer:
+        principal = self._principal
+        return Payer(
+            principal.organization,
+            principal.kind,
+            principal.id,
+            self.bot_id,
+            self.session_id,
+            self._message_id,
+        )
 
     def metered(self, model: ChatModel, purpose: Purpose) -> MeteredModel:
         """The model for a purpose, on this account."""
@@ -111,7 +126,7 @@ class Ledger:
         return sum(costs, _NOTHING) if costs else None
 
     async def _is_budgeted(self) -> bool:
-        facts, organization_id = self._runtime.budget_facts, self.payer.organization_id
+        facts, organization_id = self._runtime.budget_facts, self._principal.organization
         subjects = facts.find(organization_id)
         if subjects is None:
             begun = facts.begin()
@@ -121,17 +136,9 @@ class Ledger:
         return budget_facts.concerns(subjects, self.payer)
 
 
-def ledger_of(
-    runtime: Runtime,
-    principal: Principal,
-    *,
-    bot_id: str | None = None,
-    session_id: str | None = None,
-    message_id: str | None = None,
-) -> Ledger:
+def ledger_of(runtime: Runtime, principal: Principal, *, message_id: str | None = None) -> Ledger:
     """An account on the caller's name. Whoever finishes the answer settles it and notes its calls with the answer."""
-    payer = Payer(principal.organization, principal.kind, principal.id, bot_id, session_id, message_id)
-    return Ledger(runtime, principal, payer)
+    return Ledger(runtime, principal, message_id=message_id)
 
 
 @asynccontextmanager
@@ -144,7 +151,8 @@ async def account(
     message_id: str | None = None,
 ) -> AsyncIterator[Ledger]:
     """A ledger for calls that no stored answer ends: settled and noted at the end of the block, however it ends."""
-    ledger = ledger_of(runtime, principal, bot_id=bot_id, session_id=session_id, message_id=message_id)
+    ledger = ledger_of(runtime, principal, message_id=message_id)
+    ledger.bot_id, ledger.session_id = bot_id, session_id
     try:
         yield ledger
     finally:

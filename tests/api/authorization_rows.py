@@ -218,6 +218,38 @@ async def conversation(cast: Cast) -> dict[str, str]:
     return {"session_id": session_id}
 
 
+async def answered(cast: Cast) -> dict[str, str]:
+    """The answer of a conversation."""
+    return {"message_id": (await _exchange(cast))[1]}
+
+
+async def asked(cast: Cast) -> dict[str, str]:
+    """The question of a conversation that is answered."""
+    return {"message_id": (await _exchange(cast))[0]}
+
+
+async def _exchange(cast: Cast) -> tuple[str, str]:
+    owner = cast.people[Persona.USER]
+    principal = Principal(PrincipalKind.USER, owner.id, owner.organization_id, Role.USER, ALL_SCOPES)
+    question_id, answer_id = ids.new(ids.Prefix.MESSAGE), ids.new(ids.Prefix.MESSAGE)
+    values = {
+        "content": "A",
+        "status": "complete",
+        "sources": [],
+        "usage": {},
+        "model": "extractive",
+        "refused": False,
+        "finish_reason": "stop",
+        "latency_ms": 1,
+    }
+    async with cast.service.runtime.database.unit_of_work(principal) as session:
+        turns = TurnRepository(session, principal)
+        turn = NewTurn(ids.new(ids.Prefix.SESSION), "T", question_id, "Q", answer_id, "extractive")
+        await turns.open_turn(turn, history=0)
+        await turns.finish_answer(answer_id, values)
+    return question_id, answer_id
+
+
 async def user(cast: Cast) -> dict[str, str]:
     return {"user_id": (await new_person(cast.service, organization_id=cast.organization_id)).id}
 
@@ -272,6 +304,7 @@ async def third_organization(cast: Cast) -> dict[str, str]:
 
 
 _SUPERADMINS = frozenset({Persona.SUPERADMIN})
+_ITS_OWNER = frozenset({Persona.USER})
 
 ROWS: tuple[Row, ...] = (
     Row("GET", "/health", EVERYBODY, public=True),
@@ -289,6 +322,26 @@ ROWS: tuple[Row, ...] = (
     Row(
         "GET", "/chat/sessions/{session_id}/messages", frozenset({Persona.USER}), CHATTERS, make=conversation
     ),
+    Row("POST", "/chat/messages/{message_id}/stop", _ITS_OWNER, CHATTERS, make=answered),
+    Row("POST", "/chat/messages/{message_id}/select", _ITS_OWNER, CHATTERS, make=answered),
+    Row("GET", "/chat/messages/{message_id}/events", _ITS_OWNER, CHATTERS, make=answered),
+    Row(
+        "POST",
+        "/chat/messages/{message_id}/regenerate",
+        _ITS_OWNER,
+        CHATTERS,
+        body=fixed(),
+        make=answered,
+    ),
+    Row(
+        "POST",
+        "/chat/messages/{message_id}/edit",
+        _ITS_OWNER,
+        CHATTERS,
+        body=fixed(message="When does the office open?"),
+        make=asked,
+    ),
+    Row("POST", "/chat/ws/ticket", CHATTERS, status=201),
     Row("GET", "/documents", READERS),
     Row("GET", "/documents/{document_id}", READERS & HOME, READERS, make=document),
     Row("GET", "/documents/{document_id}/chunks", READERS & HOME, READERS, make=document),
@@ -430,4 +483,85 @@ ROWS: tuple[Row, ...] = (
     Row("DELETE", "/budgets/{budget_id}", MANAGERS & HOME, MANAGERS, status=204, make=budget),
     Row("GET", "/audit", MANAGERS),
     Row("GET", "/audit/export", MANAGERS),
+)
+
+
+@dataclass(frozen=True)
+class SocketRow:
+    """One message over the WebSocket connection at a path. `allowed` get a message of the type `answered`; who has the
+    right in general but not to this object gets `not_found`; others on the connection `missing_scope`.
+
+    `connected` are who may open the connection at all.
+    """
+
+    path: str
+    message: Callable[[dict[str, str]], dict[str, Any]]
+    answered: str
+    connected: frozenset[Persona]
+    allowed: frozenset[Persona]
+    general: frozenset[Persona] = frozenset()
+    not_found: str = ""
+    make: Make | None = None
+
+
+CONNECTED = CHATTERS | READERS
+SOCKET_ROWS: tuple[SocketRow, ...] = (
+    SocketRow("/chat/ws", lambda _: {"type": "ping"}, "pong", CONNECTED, CONNECTED),
+    SocketRow(
+        "/chat/ws",
+        lambda _: {"type": "user_message", "message": "When does the office open?"},
+        "stream_start",
+        CONNECTED,
+        CHATTERS,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "regenerate", **made},
+        "stream_start",
+        CONNECTED,
+        _ITS_OWNER,
+        CHATTERS,
+        "message_not_found",
+        answered,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "user_message", "message": "Other?", "edit_of": made["message_id"]},
+        "stream_start",
+        CONNECTED,
+        _ITS_OWNER,
+        CHATTERS,
+        "message_not_found",
+        asked,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "resume", **made},
+        "stream_start",
+        CONNECTED,
+        _ITS_OWNER,
+        CHATTERS,
+        "answer_not_found",
+        answered,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "stop", **made},
+        "message_saved",
+        CONNECTED,
+        _ITS_OWNER,
+        CHATTERS,
+        "answer_not_found",
+        answered,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "follow_document", **made},
+        "document_progress",
+        CONNECTED,
+        READERS & HOME,
+        READERS,
+        "document_not_found",
+        document,
+    ),
 )

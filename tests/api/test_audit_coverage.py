@@ -23,6 +23,11 @@ EXCEPTIONS = {
     ("POST", "/v1/vector_stores/{collection_id}/search"): "reads",
     ("POST", "/v1/chat/completions"): "reads; what it cost is in the ledger",
     ("POST", "/chat"): "a turn of one's own conversation, which is itself the record of it",
+    ("POST", "/chat/messages/{message_id}/regenerate"): "a turn of one's own conversation",
+    ("POST", "/chat/messages/{message_id}/edit"): "a turn of one's own conversation",
+    ("POST", "/chat/messages/{message_id}/stop"): "a turn of one's own conversation",
+    ("POST", "/chat/messages/{message_id}/select"): "how one's own conversation is shown",
+    ("POST", "/chat/ws/ticket"): "stands for a credential that is there already, for half a minute",
     ("POST", "/auth/refresh"): "goes on with a login that was told; the reuse of a token is told",
 }
 NEW_PASSWORD = {"new_password": "another password 1"}

@@ -22,6 +22,7 @@ UNAUDITED = {
     "pages": "the text of a document, whose entry tells of it",
     "chunks": "the text of a document, whose entry tells of it",
     "refresh_tokens": "descendants of a login, whose entry tells of it",
+    "socket_tickets": "stand for a credential that is there already, for half a minute",
     "guesses": "a counter",
     "job_turns": "kept by the service itself",
     "file_deletions": "kept by the service itself",

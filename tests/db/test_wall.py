@@ -40,6 +40,7 @@ from app.db.engine import AnyTransaction, Database
 from app.db.models import Base, Document, Stage
 from app.db.queue import Claim
 from app.db.repositories.base import Repository, TextRepository
+from app.db.repositories.branches import BranchRepository, Place
 from app.db.repositories.budgets import BudgetRepository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
@@ -208,6 +209,15 @@ async def finish_and_note(session: AnyTransaction, v: Victim) -> None:
     await TurnRepository(session, v.principal).finish_answer(
         v.answer_id, FINISHED, payer=payer(v), calls=[CALL]
     )
+
+
+OTHER_ANSWER = Place("sess_2", "assistant", "changed")
+
+
+async def siblings_of(session: AnyTransaction, v: Victim) -> object:
+    branches = BranchRepository(session, v.principal)
+    await branches.show(OTHER_ANSWER, "msg_second_answer")  # so that there are parents
+    return await branches.siblings("sess_2", ["", "msg_second_question"])
 
 
 CASES: dict[str, list[Case]] = {
@@ -401,6 +411,36 @@ CASES: dict[str, list[Case]] = {
     ],
     "BudgetRepository.delete": [lambda s, v: BudgetRepository(s, v.principal).delete(v.budget_id)],
     "BudgetRepository.spending": [lambda s, v: BudgetRepository(s, v.principal).spending([v.budget_id])],
+    "TurnRepository.find_answer": [lambda s, v: TurnRepository(s, v.principal).find_answer(v.answer_id)],
+    "TurnRepository.write_part": [
+        lambda s, v: TurnRepository(s, v.principal).write_part(v.answer_id, "changed", [])
+    ],
+    "TurnRepository.end_dead": [
+        lambda s, v: TurnRepository(s, v.principal).end_dead(
+            v.answer_id, status="interrupted", finish_reason="x"
+        )
+    ],
+    "BranchRepository.find": [lambda s, v: BranchRepository(s, v.principal).find(v.answer_id)],
+    "BranchRepository.answer_again": [
+        lambda s, v: BranchRepository(s, v.principal).answer_again(
+            OTHER_ANSWER, "msg_second_answer", answer_id="msg_again", model="m", history=9
+        )
+    ],
+    "BranchRepository.ask_otherwise": [
+        lambda s, v: BranchRepository(s, v.principal).ask_otherwise(
+            OTHER_ANSWER,
+            "msg_second_question",
+            "q",
+            question_id="msg_q",
+            answer_id="msg_a",
+            model="m",
+            history=9,
+        )
+    ],
+    "BranchRepository.show": [
+        lambda s, v: BranchRepository(s, v.principal).show(OTHER_ANSWER, "msg_second_answer")
+    ],
+    "BranchRepository.siblings": [siblings_of],
     "ConversationRepository.find_session": [
         lambda s, v: ConversationRepository(s, v.principal).find_session("sess_1")
     ],

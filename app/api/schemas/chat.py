@@ -1,5 +1,6 @@
 """Questions, answers, and the events of a stream."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -22,7 +23,31 @@ class ChatConfig(RequestModel):
     temperature: float | None = Field(None, ge=0, le=2)
 
 
-class ChatRequest(RequestModel):
+class AnswerOptions(RequestModel):
+    """How a question is to be answered."""
+
+    bot_id: OpaqueId | None = Field(None, description="Who answers. Default: the bot of the settings.")
+    collection_ids: CollectionIds | None = None
+    filters: Filters | None = None
+    config: ChatConfig = Field(default_factory=ChatConfig)
+    stream: bool = False
+
+
+class RegenerateRequest(AnswerOptions):
+    pass
+
+
+class EditRequest(AnswerOptions):
+    message: MessageText
+
+    @model_validator(mode="after")
+    def _is_a_question(self) -> Self:
+        if not self.message.strip():
+            raise ValueError("the message is blank")
+        return self
+
+
+class ChatRequest(AnswerOptions):
     session_id: OpaqueId | None = Field(
         None, description="Made when unknown; leave it out for a new session.", examples=["sess_abc123"]
     )
@@ -33,11 +58,6 @@ class ChatRequest(RequestModel):
         max_length=200,
         description="Instead of `message`: the conversation so far, the question last. Nothing earlier is read.",
     )
-    bot_id: OpaqueId | None = Field(None, description="Who answers. Default: the bot of the settings.")
-    collection_ids: CollectionIds | None = None
-    filters: Filters | None = None
-    config: ChatConfig = Field(default_factory=ChatConfig)
-    stream: bool = False
 
     @model_validator(mode="after")
     def _has_one_question(self) -> Self:
@@ -89,8 +109,14 @@ class ChatResponse(ResponseModel):
     sources: list[Source]
     refused: bool = Field(description="The documents hold no answer; no model was asked or it found none.")
     usage: Usage
-    model: str
-    finish_reason: str
+    model: str = Field(description="Who answered; `extractive` are the documents' own sentences.")
+    finish_reason: str = Field(description="`stop`, `length`, … of the model; `stopped` by the client.")
+    fallback: bool = Field(description="Whether another one answered than the bot's model.")
+    fallback_reason: str | None = Field(description="The code of the error that kept that one from it.")
+
+
+class BranchResponse(ResponseModel):
+    session_id: str
 
 
 class SessionEvent(ResponseModel):
@@ -125,15 +151,25 @@ StreamEvent = Annotated[
 
 
 class MessageResponse(ResponseModel):
-    """One message of a session. `status` of an answer: streaming, complete, interrupted or failed."""
+    """One message of a session. `status` of an answer: streaming, complete, stopped, interrupted or failed.
+
+    `sibling_ids` are the messages that stand in each other's place, itself among them, oldest first: the questions as
+    they were edited, the answers as they were regenerated. `active` is the branch that the conversation goes on with.
+    """
 
     id: str
     role: Literal["user", "assistant", "system"]
     content: str
-    status: Literal["streaming", "complete", "interrupted", "failed"]
+    status: Literal["streaming", "complete", "stopped", "interrupted", "failed"]
     sources: list[Source]
     usage: dict[str, Any] | None
     model: str | None
     refused: bool
     finish_reason: str | None
     created_at: datetime
+    active: bool
+    sibling_ids: list[str] = Field(default_factory=list)
+
+    @classmethod
+    def of(cls, message: Any, sibling_ids: Sequence[str]) -> Self:
+        return cls.model_validate(message).model_copy(update={"sibling_ids": list(sibling_ids)})

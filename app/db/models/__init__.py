@@ -1,6 +1,14 @@
 """The tables. Alembic owns their creation; a test compares these classes with the migrated database."""
 
-from app.db.models.accounts import Guesses, Invitation, Login, PasswordReset, RecoveryCode, RefreshToken
+from app.db.models.accounts import (
+    Guesses,
+    Invitation,
+    Login,
+    PasswordReset,
+    RecoveryCode,
+    RefreshToken,
+    SocketTicket,
+)
 from app.db.models.audit import AuditEntry
 from app.db.models.base import Base
 from app.db.models.conversations import Message, MessageStatus, Session
@@ -48,6 +56,7 @@ __all__ = [
     "RecoveryCode",
     "RefreshToken",
     "Session",
+    "SocketTicket",
     "Stage",
     "TermCount",
     "TermStatistic",

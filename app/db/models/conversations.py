@@ -22,6 +22,7 @@ from app.db.models.base import Base, CreatedAt, Id, UpdatedAt
 class MessageStatus(StrEnum):
     STREAMING = "streaming"
     COMPLETE = "complete"
+    STOPPED = "stopped"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
 
@@ -44,6 +45,10 @@ class Session(Base):
 
 
 class Message(Base):
+    """One message. `parent_id` None follows the active one before it, which all do until a session first branches; ''
+    follows nothing. `active` are those of the branch that is shown and gone on with.
+    """
+
     __tablename__ = "messages"
 
     id: Mapped[Id]
@@ -59,6 +64,10 @@ class Message(Base):
     refused: Mapped[bool] = mapped_column(server_default=text("false"))
     finish_reason: Mapped[str | None]
     latency_ms: Mapped[int | None]
+    parent_id: Mapped[str | None]
+    active: Mapped[bool] = mapped_column(server_default=text("true"))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    fallback: Mapped[str | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -75,5 +84,7 @@ class Message(Base):
             postgresql_where=text("status = 'streaming'"),
         ),
         CheckConstraint("role IN ('user', 'assistant', 'system')", name="role"),
-        CheckConstraint("status IN ('streaming', 'complete', 'interrupted', 'failed')", name="status"),
+        CheckConstraint(
+            "status IN ('streaming', 'complete', 'stopped', 'interrupted', 'failed')", name="status"
+        ),
     )

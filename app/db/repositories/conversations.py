@@ -22,15 +22,17 @@ class ConversationRepository(Repository):
         )
         return result
 
-    async def messages(self, session_id: str, *, limit: int, offset: int) -> Sequence[Message]:
+    async def messages(
+        self, session_id: str, *, limit: int, offset: int, all_branches: bool = False
+    ) -> Sequence[Message]:
+        """In their order; of the active branch, or of all."""
+        query = select(Message).where(
+            Message.organization_id == self.organization_id, Message.session_id == session_id
+        )
+        if not all_branches:
+            query = query.where(Message.active)
         return (
-            await self.session.scalars(
-                select(Message)
-                .where(Message.organization_id == self.organization_id, Message.session_id == session_id)
-                .order_by(Message.position)
-                .limit(limit)
-                .offset(offset)
-            )
+            await self.session.scalars(query.order_by(Message.position).limit(limit).offset(offset))
         ).all()
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.core.errors import SessionBusy
 from app.core.usage import ModelCall, Payer
+from app.db.engine import AnyTransaction
 from app.db.repositories.base import TextRepository
 from app.db.repositories.usage import NOTE_CALLS, call_parameters
 
@@ -33,8 +34,8 @@ WITH opened AS (
 SELECT opened.owner_id,
        ARRAY(SELECT ROW(earlier.role, earlier.content)
                FROM (SELECT role, content, position FROM messages
-                      WHERE organization_id = :organization_id AND session_id = :session_id AND status = 'complete'
-                        AND content <> ''
+                      WHERE organization_id = :organization_id AND session_id = :session_id AND active
+                        AND status IN ('complete', 'stopped') AND content <> ''
                       ORDER BY position DESC LIMIT :history) AS earlier
               ORDER BY earlier.position) AS history
   FROM opened
@@ -49,12 +50,34 @@ UPDATE messages SET status = 'interrupted', finish_reason = 'interrupted', updat
 _FINISH: Final = """
 UPDATE messages SET content = :content, status = :status, sources = CAST(:sources AS jsonb),
        usage = CAST(:usage AS jsonb), model = :model, refused = :refused, finish_reason = :finish_reason,
-       latency_ms = :latency_ms, updated_at = now()
+       latency_ms = :latency_ms, error = CAST(:error AS jsonb), fallback = :fallback, updated_at = now()
  WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
 """
 _FINISH_ANSWER: Final = text(_FINISH)
 _FINISH_AND_NOTE: Final = text(f"WITH noted AS ({NOTE_CALLS}) {_FINISH}")
 """One statement: what an answer cost is in the ledger when the answer is stored, and costs it no round trip."""
+
+_STORED: Final = text("""
+SELECT m.session_id, m.content, m.status, m.sources, m.usage, m.model, m.refused, m.finish_reason, m.error, m.fallback,
+       (SELECT q.content FROM messages q
+         WHERE q.organization_id = m.organization_id AND q.session_id = m.session_id AND q.role = 'user'
+           AND q.position < m.position
+         ORDER BY q.position DESC LIMIT 1) AS question
+  FROM messages m JOIN sessions s ON s.organization_id = m.organization_id AND s.id = m.session_id
+ WHERE m.organization_id = :organization_id AND m.id = :answer_id AND m.role = 'assistant' AND s.owner_id = :owner_id
+""")
+
+_WRITE_PART: Final = text("""
+UPDATE messages SET content = :content, sources = coalesce(CAST(:sources AS jsonb), sources), updated_at = now()
+ WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
+""")
+
+_END_DEAD: Final = text("""
+UPDATE messages SET status = :status, finish_reason = :finish_reason, updated_at = now()
+ WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming' RETURNING id
+""")
+
+_NOTIFY: Final = text("SELECT pg_notify(:channel, :payload)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +98,23 @@ class NewTurn:
     question: str
     answer_id: str
     model: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer as far as it is stored; `question` is the one asked last before it."""
+
+    session_id: str
+    content: str
+    status: str
+    sources: list[dict[str, Any]]
+    usage: dict[str, Any]
+    model: str
+    refused: bool
+    finish_reason: str
+    error: dict[str, Any] | None
+    fallback: str | None
+    question: str
 
 
 class TurnRepository(TextRepository):
@@ -132,5 +172,61 @@ class TurnRepository(TextRepository):
                 **values,
                 "sources": json.dumps(values["sources"]),
                 "usage": json.dumps(values["usage"]),
+                "error": None if values.get("error") is None else json.dumps(values["error"]),
+                "fallback": values.get("fallback"),
             },
         )
+
+    async def find_answer(self, answer_id: str) -> StoredAnswer | None:
+        """An answer in a session of the caller's."""
+        values = {
+            "organization_id": self.organization_id,
+            "owner_id": self.principal.id,
+            "answer_id": answer_id,
+        }
+        row = (await self.session.execute(_STORED, values)).one_or_none()
+        if row is None:
+            return None
+        return StoredAnswer(
+            session_id=row.session_id,
+            content=row.content,
+            status=row.status,
+            sources=_json(row.sources) or [],
+            usage=_json(row.usage) or {},
+            model=row.model or "",
+            refused=row.refused,
+            finish_reason=row.finish_reason or "",
+            error=_json(row.error),
+            fallback=row.fallback,
+            question=row.question or "",
+        )
+
+    async def write_part(self, answer_id: str, content: str, sources: list[dict[str, Any]] | None) -> None:
+        """Store an answer as far as it has come; `sources` None leaves those that are stored."""
+        values = {
+            "organization_id": self.organization_id,
+            "answer_id": answer_id,
+            "content": content,
+            "sources": None if sources is None else json.dumps(sources),
+        }
+        await self.session.execute(_WRITE_PART, values)
+
+    async def end_dead(self, answer_id: str, *, status: str, finish_reason: str) -> bool:
+        """Let go of an answer whose process is gone; whether it was still streaming."""
+        values = {
+            "organization_id": self.organization_id,
+            "answer_id": answer_id,
+            "status": status,
+            "finish_reason": finish_reason,
+        }
+        return (await self.session.scalar(_END_DEAD, values)) is not None
+
+
+async def notify(session: AnyTransaction, channel: str, payload: str) -> None:
+    """Tell all processes, once the transaction is committed."""
+    await session.execute(_NOTIFY, {"channel": channel, "payload": payload})
+
+
+def _json(value: Any) -> Any:
+    """asyncpg gives JSON as text, SQLAlchemy what it says."""
+    return json.loads(value) if isinstance(value, str) else value
