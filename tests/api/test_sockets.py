@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -316,7 +317,7 @@ async def test_a_document_is_followed_over_it(
     document_id = (await client.post("/documents", files=files)).json()[0]["document_id"]
 
     await socket.send("follow_document", document_id=document_id, ref="d")
-    states = []
+    states: list[dict[str, Any]] = []
     async with asyncio.timeout(60):
         while not states or states[-1]["document"]["type"] == "progress":
             states.append(await socket.receive())
