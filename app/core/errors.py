@@ -363,6 +363,10 @@ class BudgetReserved(AppError):
     category = Category.LIMITED
 
 
+class McpOff(NotFound):
+    """Agents can't connect here (setting MCP)."""
+
+
 class BudgetNotFound(NotFound):
     """There is no such budget."""
 

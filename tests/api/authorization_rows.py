@@ -465,6 +465,9 @@ ROWS: tuple[Row, ...] = (
         CHATTERS,
         body=fixed(model="ibid", messages=[{"role": "user", "content": "When does the office open?"}]),
     ),
+    Row(
+        "POST", "/mcp", PEOPLE | KEYS.keys(), status=202, body=fixed(jsonrpc="2.0", method="notifications/x")
+    ),
     Row("GET", "/v1/models", CHATTERS),
     Row("GET", "/v1/models/{model_id}", CHATTERS, make=_default_model),
     Row(

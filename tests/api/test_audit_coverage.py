@@ -20,6 +20,7 @@ from tests.fixtures.variants import client_of, variant
 MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
 EXCEPTIONS = {
     ("POST", "/search"): "reads",
+    ("POST", "/mcp"): "reads; what it cost is in the ledger",
     ("POST", "/v1/vector_stores/{collection_id}/search"): "reads",
     ("POST", "/v1/chat/completions"): "reads; what it cost is in the ledger",
     ("POST", "/chat"): "a turn of one's own conversation, which is itself the record of it",

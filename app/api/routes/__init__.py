@@ -13,6 +13,7 @@ from app.api.routes import (
     health,
     index_care,
     ingest,
+    mcp,
     openai,
     organizations,
     search,
@@ -39,6 +40,7 @@ ROUTERS: Final = (
     audit.router,
     usage.router,
     budgets.router,
+    mcp.router,
 )
 
 COMPATIBLE_ROUTERS: Final = (openai.router,)
