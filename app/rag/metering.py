@@ -81,7 +81,7 @@ class MeteredModel(ChatModel):
             prompt = sum(estimate_tokens(turn.content) for turn in turns)
         if answered is None:
             answered = estimate_tokens("".join(received)) if received else 0
-        cost = prices.cost_usd(self.config.model, prompt, answered)
+        cost = prices.cost_usd(self.config.model, prompt, answered, base_url=self.config.base_url)
         return ModelCall(self._purpose, self.config.model, prompt, answered, cost, is_estimated)
 
 
