@@ -13,7 +13,7 @@ from app.api.schemas import vector_stores
 from app.api.schemas.base import OpaqueId
 from app.api.streaming import while_connected
 from app.core.bots import DEFAULT_BOT
-from app.core.errors import BotNotFound
+from app.core.errors import BotNotFound, CollectionNotFound
 from app.rag.llms import Turn
 from app.services import retrieval, stateless
 from app.services.answers import Question
@@ -81,9 +81,12 @@ async def search_vector_store(
     principal: SearchingPrincipal,
 ) -> vector_stores.VectorStorePage:
     """The passages of a collection nearest to a question."""
-    hits = await retrieval.search(
-        runtime, principal, body.question, limit=body.max_num_results, where=body.where(collection_id)
-    )
+    try:
+        hits = await retrieval.search(
+            runtime, principal, body.question, limit=body.max_num_results, where=body.where(collection_id)
+        )
+    except CollectionNotFound as error:
+        raise CollectionNotFound from error  # which one is in the address
     return vector_stores.page(body, hits)
 
 
