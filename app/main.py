@@ -15,7 +15,7 @@ from app.api.draining import Draining
 from app.api.errors import add_error_handlers
 from app.api.middleware import add_middleware
 from app.api.one_time_pages import add_one_time_pages
-from app.api.routes import ROUTERS
+from app.api.routes import COMPATIBLE_ROUTERS, ROUTERS
 from app.api.schemas.base import ErrorResponse
 from app.api.socket_admission import Places
 from app.core import crypto, memory
@@ -36,8 +36,19 @@ from app.rag.circuits import Circuits
 from app.rag.cross_encoder import CrossEncoder
 from app.rag.errors import InvalidEmbeddingSettings, RagError
 from app.rag.provider_http import HttpClient, ProviderClient
-from app.services import bots, bursts, diagnostics, first_run, indexing, lasting, maintenance, relay
+from app.services import (
+    bots,
+    budget_facts,
+    bursts,
+    diagnostics,
+    first_run,
+    indexing,
+    lasting,
+    maintenance,
+    relay,
+)
 from app.services.bot_models import BotModels
+from app.services.budget_facts import BudgetFacts
 from app.services.live_index import LiveIndex, ModelMaker
 from app.services.runtime import Runtime
 from app.services.web_pages import PageFetcher
@@ -97,6 +108,8 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
         app.include_router(router, prefix="/v1", include_in_schema=False)
+    for router in COMPATIBLE_ROUTERS:
+        app.include_router(router)
     if settings.admin_tables:
         from app.admin import site  # heavy, and off in most places
 
@@ -168,9 +181,10 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
         listener = Listener(
             (
                 *(queue.JOBS, queue.DOCUMENTS, index_state.CHANNEL, evaluations.CHANNEL),
-                *(relay.REQUESTS, relay.ANSWERS),
+                *(relay.REQUESTS, relay.ANSWERS, budget_facts.CHANNEL),
             )
         )
+        budgets_changed = stack.enter_context(listener.watching(budget_facts.CHANNEL))
         await stack.enter_async_context(listener.running(database))
         analysts = Analysts(settings.analysis_processes)
         stack.push_async_callback(analysts.aclose)
@@ -191,6 +205,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             listener=listener,
             web=PageFetcher(AddressPolicy(settings.reachable_networks)),
             analysts=analysts,
+            budget_facts=BudgetFacts(budgets_changed, lambda: listener.is_listening),
         )
         stack.push_async_callback(runtime.background.aclose)
         await stack.enter_async_context(relay.running(runtime))

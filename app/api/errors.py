@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 STATUS: Final[Mapping[Category, int]] = {
     Category.INVALID: 422,
     Category.UNAUTHENTICATED: 401,
+    Category.PAYMENT_REQUIRED: 402,
     Category.FORBIDDEN: 403,
     Category.NOT_FOUND: 404,
     Category.CONFLICT: 409,

@@ -162,6 +162,13 @@ class Settings(BaseSettings):
         description="In each such span of a request's body at least 1 kB a second must arrive.",
     )
 
+    # --- Agents -------------------------------------------------------------------------------------------
+    mcp: bool = Field(
+        True,
+        description="Whether agents can connect to /mcp (Model Context Protocol) with an API key; what it needs is loaded at"
+        " the first connection.",
+    )
+
     # --- Browsers -----------------------------------------------------------------------------------------
     cors_origins: str = Field(
         "",

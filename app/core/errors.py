@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 class Category(StrEnum):
     INVALID = "invalid"
     UNAUTHENTICATED = "unauthenticated"
+    PAYMENT_REQUIRED = "payment_required"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
@@ -447,6 +448,38 @@ class RateLimited(AppError):
     ) -> None:
         super().__init__(message, details=details, retry_after_seconds=retry_after_seconds)
         self.quotas = quotas
+
+
+class BudgetSpent(AppError):
+    """The budget is spent; no model was called."""
+
+    category = Category.PAYMENT_REQUIRED
+
+
+class BudgetReserved(AppError):
+    """What is left of the budget is reserved by answers under way; try again in a moment."""
+
+    category = Category.LIMITED
+
+
+class McpOff(NotFound):
+    """Agents can't connect here (setting MCP)."""
+
+
+class BudgetNotFound(NotFound):
+    """There is no such budget."""
+
+
+class BudgetExists(Conflict):
+    """There is a budget of this subject and period already: change that one."""
+
+
+class TooManyBudgets(Conflict):
+    """The organization has as many budgets as it can have."""
+
+
+class InvalidPeriod(Invalid):
+    """The range of time is empty or longer than the limit."""
 
 
 class InvalidMessage(Invalid):

@@ -35,6 +35,7 @@ class Prefix(StrEnum):
     BOT = "bot"
     BOT_VERSION = "botv"
     SHARE = "shr"
+    BUDGET = "budget"
 
 
 def new(prefix: Prefix) -> str:

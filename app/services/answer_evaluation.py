@@ -11,13 +11,15 @@ from app.core.answer_measures import AnswerResult, contains
 from app.core.bots import Bot
 from app.core.errors import AppError
 from app.core.principal import Principal
+from app.core.usage import Purpose
 from app.db.repositories.chunks import ChunkRepository
 from app.rag import judging
-from app.services import answering, bots
+from app.services import answering, bots, usage
 from app.services.answering import Draft
 from app.services.answers import Question, Source
 from app.services.question_sets import Asked, KeysOf
 from app.services.runtime import Runtime
+from app.services.usage import Ledger
 
 log = structlog.get_logger(__name__)
 
@@ -38,8 +40,24 @@ async def answer(
 
     Raises what `answering.answer` raises.
     """
+    async with usage.account(runtime, principal, bot_id=bot.id) as ledger:
+        return await _measured(runtime, principal, bot, question, ledger, keys_of=keys_of, judged=judged)
+
+
+async def _measured(
+    runtime: Runtime,
+    principal: Principal,
+    bot: Bot,
+    question: Asked,
+    ledger: Ledger,
+    *,
+    keys_of: KeysOf,
+    judged: bool,
+) -> AnswerResult:
     started = time.monotonic()
-    draft = Draft(ids.new(ids.Prefix.SESSION), ids.new(ids.Prefix.MESSAGE), bot.model.model, started)
+    draft = Draft(
+        ids.new(ids.Prefix.SESSION), ids.new(ids.Prefix.MESSAGE), bot.model.model, started, ledger=ledger
+    )
     asked = Question(message=question.text)
     async with aclosing(answering.answer(runtime, principal, bot, asked, [], draft)) as events:
         async for _ in events:
@@ -61,7 +79,9 @@ async def answer(
         cited=sum(cited),
         cited_right=sum(is_right and is_cited for is_right, is_cited in zip(right, cited, strict=True)),
         given_right=any(right),
-        faithful=await _faithful(runtime, bot, draft, texts) if judged and not draft.refused else None,
+        faithful=await _faithful(runtime, bot, draft, texts, ledger)
+        if judged and not draft.refused
+        else None,
         seconds=seconds,
     )
 
@@ -77,7 +97,9 @@ async def _texts(runtime: Runtime, principal: Principal, sources: tuple[Source, 
     return [text or "" for text in found]
 
 
-async def _faithful(runtime: Runtime, bot: Bot, draft: Draft, texts: list[str]) -> float | None:
+async def _faithful(
+    runtime: Runtime, bot: Bot, draft: Draft, texts: list[str], ledger: Ledger
+) -> float | None:
     """None where no model can judge it."""
     model = bots.chat_model(runtime, bot)
     if model is None:
@@ -88,7 +110,7 @@ async def _faithful(runtime: Runtime, bot: Bot, draft: Draft, texts: list[str]) 
         if source.cited
     ]
     try:
-        return await judging.faithfulness(model, draft.text, cited)
+        return await judging.faithfulness(ledger.metered(model, Purpose.EVALUATION), draft.text, cited)
     except AppError as error:
         log.warning("answer_not_judged", reason=error.code)
         return None

@@ -9,7 +9,7 @@ from typing import Any, Final
 from app.core.bots import Bot
 from app.core.principal import Principal
 from app.core.retrieval import Hit
-from app.rag import conversation, extractive, headings, no_answer, prices
+from app.rag import conversation, extractive, headings, no_answer, prompts
 from app.rag.guardrails.answers import AnswerGuard
 from app.rag.llms import ChatModel, Completion, Turn
 from app.services import fallback, guarding, passages
@@ -26,6 +26,7 @@ from app.services.answers import (
 from app.services.fallback import Succession
 from app.services.guarding import Guard
 from app.services.runtime import Runtime
+from app.services.usage import Ledger
 
 _SNIPPET_CHARACTERS: Final = 300
 
@@ -38,6 +39,8 @@ class Draft:
     message_id: str
     model: str
     started: float
+    ledger: Ledger
+    """What its model calls cost."""
     sources: tuple[Source, ...] = ()
     pieces: list[str] = field(default_factory=list)
     refused: bool = False
@@ -45,9 +48,12 @@ class Draft:
     fallback: str | None = None
     pending: tuple[DocumentProgress, ...] = ()
     """Files of the session that could not be searched yet."""
-    usage: Usage = field(default_factory=Usage)
     guardrails: dict[str, Any] | None = None
     """What they did: kinds and counts."""
+
+    @property
+    def usage(self) -> Usage:
+        return self.ledger.usage
 
     @property
     def text(self) -> str:
@@ -103,7 +109,8 @@ async def _guarded(
     draft: Draft,
     guard: Guard,
 ) -> AsyncGenerator[ChatEvent, None]:
-    succession = fallback.of_bot(runtime, bot)
+    draft.ledger.bot_id = bot.id
+    succession = fallback.of_bot(runtime, bot, draft.ledger)
     asked = question.message
     said, history = history, guard.history(history)
     if succession.model is not None and history and conversation.leans_on_history(asked):
@@ -117,6 +124,7 @@ async def _guarded(
         limit=_top_k(runtime, bot, question),
         where=question.where,
         history=said if succession.model is None else (),
+        ledger=draft.ledger,
     )
     asked, hits, relevant = found.question, found.hits, found.relevant
     draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()
@@ -190,10 +198,13 @@ async def _generate(
     asked = guard.question(question.message)
     prompt = guard.prompt(hits)
     shown = guard.of_model(prompt, hits)
+    turns = conversation.answer_turns(prompt, history, asked)
+    if question.preferences:
+        turns[0] = Turn("system", prompts.with_preferences(turns[0].content, question.preferences))
     pieces = model.generate(
-        conversation.answer_turns(prompt, history, asked),
+        turns,
         temperature=bot.model.temperature if question.temperature is None else question.temperature,
-        max_tokens=bot.model.max_answer_tokens,
+        max_tokens=min(bot.model.max_answer_tokens, question.max_tokens or bot.model.max_answer_tokens),
         stream=question.stream,
     )
     try:
@@ -201,7 +212,6 @@ async def _generate(
             async for piece in stream:
                 if isinstance(piece, Completion):
                     draft.finish_reason = piece.finish_reason
-                    draft.usage = _usage(model, piece)
                 elif text := shown.feed(piece):
                     yield draft.add(text)
                 if shown.leaked or (shown.declined and guard.has_refusal_text):
@@ -228,11 +238,6 @@ def _refusal(question: str, draft: Draft, guard: Guard, shown: AnswerGuard) -> s
         guard.declined()
         return None
     return guard.refusal(question, guarding.NO_ANSWER)
-
-
-def _usage(model: ChatModel, completion: Completion) -> Usage:
-    prompt, answered = completion.prompt_tokens, completion.completion_tokens
-    return Usage(prompt, answered, prices.cost_usd(model.config.model, prompt, answered))
 
 
 def _source(n: int, hit: Hit) -> Source:

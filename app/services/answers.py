@@ -27,6 +27,12 @@ class Question:
     top_k: int | None = None
     temperature: float | None = None
     stream: bool = False
+    max_tokens: int | None = None
+    """Of the answer, where that is less than the bot gives."""
+    stop: tuple[str, ...] = ()
+    """The answer ends before the first of them; for callers without a stored conversation."""
+    preferences: str | None = None
+    """What the caller's program asks of every answer, beneath the bot's own instructions."""
     regenerates: str | None = None
     edits: str | None = None
 
@@ -53,11 +59,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counted them, and what they cost; None where it did not say or no price is known."""
+    """Tokens of all model calls of an answer and what they cost; None where none was made or no price is known.
+
+    They are the provider's own counts; `estimated` says that some are not.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost_usd: Decimal | None = None
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

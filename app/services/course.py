@@ -30,7 +30,7 @@ from app.db.models import MessageStatus
 from app.db.repositories.branches import BranchRepository
 from app.db.repositories.turns import NewTurn, OpenedTurn, SessionState, TurnRepository
 from app.rag.llms import Turn
-from app.services import answering, bots, recaps, session_files
+from app.services import answering, bots, recaps, session_files, usage
 from app.services.answering import Draft
 from app.services.answers import AnswerDone, ChatEvent, Question, Source, TurnFailed, TurnStarted
 from app.services.live import LiveTurn
@@ -140,6 +140,7 @@ async def _open(runtime: Runtime, principal: Principal, question: Question, turn
         message_id=turn.message_id,
         model=bot.model.model,
         started=time.monotonic(),
+        ledger=usage.ledger_of(runtime, principal, message_id=turn.message_id),
     )
     asked, stored = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
     if stored.state.bot_id != _stored_id(bot) and not names_bot:
@@ -286,16 +287,18 @@ def stored_source(source: Source) -> dict[str, Any]:
 async def _finish(
     runtime: Runtime, principal: Principal, draft: Draft, status: MessageStatus, failure: Exception | None
 ) -> None:
-    usage = draft.usage
+    spent, ledger = draft.usage, draft.ledger
+    ledger.session_id = draft.session_id
     told = TurnFailed.of(failure) if isinstance(failure, AppError) else None
     values: dict[str, Any] = {
         "content": draft.text,
         "status": status,
         "sources": [stored_source(source) for source in draft.sources],
         "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "cost_usd": None if usage.cost_usd is None else str(usage.cost_usd),
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "cost_usd": None if spent.cost_usd is None else str(spent.cost_usd),
+            "estimated": spent.estimated,
         },
         "model": draft.model,
         "refused": draft.refused,
@@ -306,4 +309,7 @@ async def _finish(
         "guardrails": draft.guardrails,
     }
     async with runtime.database.direct(principal) as session:
-        await TurnRepository(session, principal).finish_answer(draft.message_id, values)
+        await ledger.settle(session)
+        await TurnRepository(session, principal).finish_answer(
+            draft.message_id, values, payer=ledger.payer, calls=ledger.calls
+        )

@@ -14,6 +14,7 @@ from app.core.errors import AppError
 from app.core.principal import SYSTEM
 from app.db import upkeep
 from app.db.repositories.conversations import interrupt_abandoned_answers
+from app.db.repositories.usage import release_expired
 from app.services import indexing, logins, sessions, shares, tickets, titles
 from app.services.runtime import Runtime
 
@@ -38,15 +39,18 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
 
 
 async def run_once(runtime: Runtime) -> None:
-    """One round: abandoned answers, expired logins, the vector index once it is worth having, the terms, their index and their counts."""
+    """One round: abandoned answers, expired logins, what dead processes held of budgets, the vector index once it is worth having, the terms, their index and their counts."""
     async with runtime.database.unit_of_work(SYSTEM) as session:
         interrupted = await interrupt_abandoned_answers(
             session, older_than=timedelta(seconds=runtime.settings.longest_turn_seconds)
         )
         await logins.purge(session)
+        released = await release_expired(session)
         await tickets.purge(session)
     if interrupted:
         log.info("answers_interrupted", count=interrupted)
+    if released:
+        log.info("budget_reservations_released", count=released)
     await upkeep.ensure_vector_index(
         runtime.database,
         embedding_model=runtime.index_build,

@@ -12,13 +12,15 @@ from app.core.counters import counters
 from app.core.errors import AppError
 from app.core.principal import Principal
 from app.core.retrieval import EVERYTHING, Hit, SearchFilter
+from app.core.usage import Purpose
 from app.db.repositories.chunks import ChunkRepository
 from app.rag import conversation, expansion, passages
 from app.rag.llms import ChatModel, Turn
 from app.rag.passages import Gap
-from app.services import bots, reranking, retrieval
+from app.services import bots, reranking, retrieval, usage
 from app.services.reranking import Reranking
 from app.services.runtime import Runtime
+from app.services.usage import Ledger
 
 log = structlog.get_logger(__name__)
 
@@ -47,19 +49,20 @@ async def find(
     history: Sequence[Turn] = (),
     merged: bool = True,
     explained: bool = False,
+    ledger: Ledger,
 ) -> Found:
     """At most `limit` passages within what the bot and the caller reach, best first.
 
     `history` is for bots without a model, which can't make a question standalone: where the question says too little to
     be answered, the one before it is searched with. Raises what `retrieval.search` raises.
     """
-    searching = _Searching(runtime, principal, bot, where, limit, explained)
+    searching = _Searching(runtime, principal, bot, where, limit, explained, ledger)
     hits, relevant = await searching.hits(question)
     if not relevant and (with_before := conversation.with_question_before(history, question)):
         found, is_enough = await searching.hits(with_before)
         if is_enough:
             question, hits, relevant = with_before, found, True
-    hits, reranked = await reranking.rerank(runtime, bot, question, hits)
+    hits, reranked = await reranking.rerank(runtime, bot, question, hits, ledger)
     if not merged:
         return Found(question, hits[:limit], relevant, reranked)
     between = await _between(runtime, principal, passages.gaps(hits))
@@ -83,9 +86,18 @@ async def search(
     """The same for a search alone; relevance is not asked for. Raises BotNotFound, and what `find` raises."""
     bot = await bots.resolve(runtime, principal, bot_id)
     wanted = limit or bot.retrieval.top_k or runtime.settings.top_k_default
-    return await find(
-        runtime, principal, bot, question, limit=wanted, where=where, merged=merged, explained=explained
-    )
+    async with usage.account(runtime, principal, bot_id=bot.id) as ledger:
+        return await find(
+            runtime,
+            principal,
+            bot,
+            question,
+            limit=wanted,
+            where=where,
+            merged=merged,
+            explained=explained,
+            ledger=ledger,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,7 @@ class _Searching:
     where: SearchFilter
     limit: int
     explained: bool
+    ledger: Ledger
 
     async def hits(self, question: str) -> tuple[list[Hit], bool]:
         """What the question finds, also in other words where the bot has it expanded, and whether any of it is relevant."""
@@ -106,7 +119,8 @@ class _Searching:
         if model is None:
             own = await self._search(question)
             return own, self._is_relevant(own)
-        others = asyncio.create_task(self._of_others(kind, model, question))
+        metered = self.ledger.metered(model, Purpose.EXPANSION)
+        others = asyncio.create_task(self._of_others(kind, metered, question))
         try:
             own = await self._search(question)
             lists = [own, *await others]

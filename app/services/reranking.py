@@ -11,6 +11,7 @@ from app.core.bots import Bot, RerankerKind, RerankerSettings
 from app.core.counters import counters
 from app.core.errors import AppError
 from app.core.retrieval import Hit
+from app.core.usage import Purpose
 from app.rag import reranking
 from app.rag.cross_encoder import CrossEncoderError
 from app.rag.headings import place
@@ -19,6 +20,7 @@ from app.rag.provider_http import ProviderConnectionError
 from app.rag.reranking import UnusableOrder
 from app.services import bots
 from app.services.runtime import Runtime
+from app.services.usage import Ledger
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +40,7 @@ class _Failed(Exception):
 
 
 async def rerank(
-    runtime: Runtime, bot: Bot, question: str, hits: list[Hit]
+    runtime: Runtime, bot: Bot, question: str, hits: list[Hit], ledger: Ledger
 ) -> tuple[list[Hit], Reranking | None]:
     """The hits in the order of the bot's reranker, and what became of it; None where the bot has none.
 
@@ -50,7 +52,7 @@ async def rerank(
     asked, rest = hits[: settings.candidates], hits[settings.candidates :]
     try:
         async with asyncio.timeout(settings.timeout_seconds):
-            order = await _order(runtime, bot, settings, question, asked)
+            order = await _order(runtime, bot, settings, question, asked, ledger)
     except TimeoutError:
         return hits, _left(bot, "timeout")
     except _Failed as failure:
@@ -69,14 +71,19 @@ def _left(bot: Bot, reason: str) -> Reranking:
 
 
 async def _order(
-    runtime: Runtime, bot: Bot, settings: RerankerSettings, question: str, hits: list[Hit]
+    runtime: Runtime,
+    bot: Bot,
+    settings: RerankerSettings,
+    question: str,
+    hits: list[Hit],
+    ledger: Ledger,
 ) -> list[int]:
     """Positions, best first. Raises _Failed and AppError."""
     texts = [f"{place(hit.title, hit.heading)}\n{hit.text}"[:_MOST_CHARACTERS] for hit in hits]
     try:
         match settings.kind:
             case RerankerKind.LLM:
-                model = _language_model(runtime, bot, settings)
+                model = ledger.metered(_language_model(runtime, bot, settings), Purpose.RERANKING)
                 return await reranking.by_model(model, question, texts)
             case RerankerKind.HTTP:
                 return await _by_service(runtime, settings, question, texts)

@@ -18,6 +18,7 @@ from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
 from app.services.background import Background
 from app.services.bot_models import BotModels
+from app.services.budget_facts import BudgetFacts
 from app.services.bursts import Counters
 from app.services.live import LiveTurns
 from app.services.live_index import LiveIndex, Served
@@ -51,6 +52,7 @@ class Runtime:
     originals: Originals
     spool: Spool
     listener: Listener
+    budget_facts: BudgetFacts
     web: PageFetcher
     analysts: Analysts
     turns: LiveTurns = field(default_factory=LiveTurns)

@@ -13,10 +13,12 @@ from app.core import bot_settings, clock, ids, security
 from app.core.access import Permission
 from app.core.bots import BotSettings, ModelSettings, Provider
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role, Scope
+from app.core.usage import BudgetPeriod, BudgetSubject, NewBudget
 from app.db import queue
 from app.db.models import RebuildState
 from app.db.repositories.api_keys import ApiKeyRepository
 from app.db.repositories.bots import BotListRepository, BotRepository, BotVersionRepository
+from app.db.repositories.budgets import BudgetRepository
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository
@@ -160,6 +162,10 @@ def _login(cast: Cast, _: Persona) -> dict[str, Any]:
 
 async def _asset(_: Cast) -> dict[str, str]:
     return {"asset": "swagger-ui.css"}
+
+
+async def _default_model(_: Cast) -> dict[str, str]:
+    return {"model_id": "ibid"}
 
 
 async def document(cast: Cast) -> dict[str, str]:
@@ -373,6 +379,21 @@ async def api_key(cast: Cast) -> dict[str, str]:
             created_by=None,
         )
     return {"key_id": made.id}
+
+
+async def budget(cast: Cast) -> dict[str, str]:
+    """One of a user of their own, so that each caller's is another."""
+    subject = await user(cast)
+    wanted = NewBudget(BudgetSubject.USER, subject["user_id"], BudgetPeriod.DAY, 1000, None)
+    async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
+        made = await BudgetRepository(session, cast.principal).add(wanted)
+    return {"budget_id": made.id}
+
+
+def _new_budget(cast: Cast, persona: Persona) -> dict[str, Any]:
+    """Each caller's for something else, of whom some share an organization."""
+    subjects = dict(zip(sorted(MANAGERS), BudgetSubject, strict=True))
+    return {"subject": subjects.get(persona, "user"), "period": "day", "max_tokens": 10**9}
 
 
 async def home(cast: Cast) -> dict[str, str]:
@@ -629,6 +650,31 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/api-keys", MANAGERS, status=201, body=fixed(name="K", scopes=["manage"])),
     Row("GET", "/api-keys/{key_id}", MANAGERS & HOME, MANAGERS, make=api_key),
     Row("DELETE", "/api-keys/{key_id}", MANAGERS & HOME, MANAGERS, status=204, make=api_key),
+    Row(
+        "POST",
+        "/v1/chat/completions",
+        CHATTERS,
+        body=fixed(model="ibid", messages=[{"role": "user", "content": "When does the office open?"}]),
+    ),
+    Row(
+        "POST", "/mcp", PEOPLE | KEYS.keys(), status=202, body=fixed(jsonrpc="2.0", method="notifications/x")
+    ),
+    Row("GET", "/v1/models", CHATTERS),
+    Row("GET", "/v1/models/{model_id}", CHATTERS, make=_default_model),
+    Row(
+        "POST",
+        "/v1/vector_stores/{collection_id}/search",
+        SEARCHERS & HOME,
+        SEARCHERS,
+        body=fixed(query="When does the office open?"),
+        make=collection,
+    ),
+    Row("GET", "/usage", PEOPLE | KEYS.keys()),
+    Row("GET", "/budgets", MANAGERS),
+    Row("POST", "/budgets", MANAGERS, status=201, body=_new_budget),
+    Row("GET", "/budgets/{budget_id}", MANAGERS & HOME, MANAGERS, make=budget),
+    Row("PATCH", "/budgets/{budget_id}", MANAGERS & HOME, MANAGERS, body=fixed(max_tokens=5), make=budget),
+    Row("DELETE", "/budgets/{budget_id}", MANAGERS & HOME, MANAGERS, status=204, make=budget),
     Row("GET", "/audit", MANAGERS),
     Row("GET", "/audit/export", MANAGERS),
 )

@@ -33,6 +33,9 @@ UNAUDITED = {
     "workers": "kept by the service itself",
     "term_statistics": "kept by the service itself",
     "term_counts": "kept by the service itself",
+    "usage_events": "a ledger, which only grows",
+    "budget_spending": "kept by the service itself",
+    "budget_reservations": "kept by the service itself",
 }
 WRITTEN_BY_SERVICES = {
     Action.RECOVERY_CODES_RENEWED,

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -24,6 +25,16 @@ from app.core.access import Permission
 from app.core.errors import UserNotFound
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
 from app.core.retrieval import Query, QueryTerm, Scope, SearchFilter, Trust, WeighedTerms
+from app.core.usage import (
+    BudgetPeriod,
+    BudgetSubject,
+    ModelCall,
+    NewBudget,
+    Payer,
+    Purpose,
+    UsageFilter,
+    UsageGroup,
+)
 from app.db import queue, repositories
 from app.db.engine import AnyTransaction, Database
 from app.db.models import Base, Document, Stage
@@ -36,6 +47,7 @@ from app.db.repositories.bots import (
     BotVersionRepository,
 )
 from app.db.repositories.branches import BranchRepository, Place
+from app.db.repositories.budgets import BudgetRepository
 from app.db.repositories.chunk_terms import ChunkTermsRepository
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
@@ -53,6 +65,7 @@ from app.db.repositories.sessions import SessionRepository
 from app.db.repositories.shares import ShareRepository
 from app.db.repositories.texts import TextsRepository
 from app.db.repositories.turns import NewTurn, TurnRepository
+from app.db.repositories.usage import UsageRepository
 from app.db.repositories.versions import NewPage, VersionRepository
 from app.db.repositories.visibility import VisibilityRepository
 
@@ -112,6 +125,7 @@ class Victim:
     shelf_id: str
     set_id: str
     run: RunClaim
+    budget_id: str
 
     def search(
         self, session: AsyncSession, visible: int, exact_up_to: int = 10_000, **where: Any
@@ -218,6 +232,30 @@ async def to_process_anew(session: AsyncSession, v: Victim) -> object:
 
 async def queue_of(session: AsyncSession, v: Victim) -> object:
     return [number for number in await IndexHealthRepository(session, v.principal).queue() if number]
+
+
+CALL = ModelCall(Purpose.ANSWER, "m", 5, 2, Decimal("0.1"))
+WANTED = NewBudget(BudgetSubject.USER, None, BudgetPeriod.DAY, 10, None)
+
+
+def payer(v: Victim) -> Payer:
+    return Payer(v.principal.organization, "user", v.principal.id, "bot_1")
+
+
+def usage_filter() -> UsageFilter:
+    return UsageFilter(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+
+
+async def summed(session: AnyTransaction, v: Victim) -> object:
+    sums = await UsageRepository(session, v.principal).summed(usage_filter(), [UsageGroup.MODEL], limit=9)
+    total = await UsageRepository(session, v.principal).summed(usage_filter(), [], limit=9)
+    return sums or total[0].calls
+
+
+async def finish_and_note(session: AnyTransaction, v: Victim) -> None:
+    await TurnRepository(session, v.principal).finish_answer(
+        v.answer_id, FINISHED, payer=payer(v), calls=[CALL]
+    )
 
 
 OTHER_ANSWER = Place("sess_2", "assistant", "changed")
@@ -480,8 +518,37 @@ CASES: dict[str, list[Case]] = {
         )
     ],
     "TurnRepository.finish_answer": [
-        lambda s, v: TurnRepository(s, v.principal).finish_answer(v.answer_id, FINISHED)
+        lambda s, v: TurnRepository(s, v.principal).finish_answer(v.answer_id, FINISHED),
+        finish_and_note,
     ],
+    "UsageRepository.note": [lambda s, v: UsageRepository(s, v.principal).note(payer(v), [CALL])],
+    "UsageRepository.budgeted": [lambda s, v: UsageRepository(s, v.principal).budgeted()],
+    "UsageRepository.reserve": [
+        lambda s, v: UsageRepository(s, v.principal).reserve(
+            payer(v), "r1", tokens=1, usd=Decimal(1), lease=timedelta(hours=1)
+        )
+    ],
+    "UsageRepository.settle": [
+        lambda s, v: UsageRepository(s, v.principal).settle(payer(v), "r0", tokens=1, usd=Decimal(1))
+    ],
+    "UsageRepository.summed": [summed],
+    "UsageRepository.warned": [
+        lambda s, v: UsageRepository(s, v.principal).warned(share=Decimal(0), subject_id=None, limit=9)
+    ],
+    "BudgetRepository.find": [
+        lambda s, v: BudgetRepository(s, v.principal).find(v.budget_id),
+        lambda s, v: BudgetRepository(s, v.principal).find(v.budget_id, lock=True),
+    ],
+    "BudgetRepository.newest": [
+        lambda s, v: BudgetRepository(s, v.principal).newest(limit=9, after=None, offset=0)
+    ],
+    "BudgetRepository.count": [lambda s, v: BudgetRepository(s, v.principal).count()],
+    "BudgetRepository.add": [lambda s, v: BudgetRepository(s, v.principal).add(WANTED)],
+    "BudgetRepository.change": [
+        lambda s, v: BudgetRepository(s, v.principal).change(v.budget_id, {"max_tokens": 5})
+    ],
+    "BudgetRepository.delete": [lambda s, v: BudgetRepository(s, v.principal).delete(v.budget_id)],
+    "BudgetRepository.spending": [lambda s, v: BudgetRepository(s, v.principal).spending([v.budget_id])],
     "TurnRepository.find_answer": [lambda s, v: TurnRepository(s, v.principal).find_answer(v.answer_id)],
     "TurnRepository.write_part": [
         lambda s, v: TurnRepository(s, v.principal).write_part(v.answer_id, "changed", [])
@@ -659,12 +726,19 @@ async def new_victim(database: Database) -> Victim:
         ended = {"status": "completed", "ended_at": datetime(2026, 1, 1, tzinfo=UTC), "claimed_by": "worker"}
         values = {"set_id": set_id, "name": "canary", "bot_id": "default", **ended}
         run = RunClaim((await evaluations.add(values)).id, principal.organization, 1, "worker")
+        budget = await BudgetRepository(session, principal).add(
+            replace(WANTED, subject=BudgetSubject.ORGANIZATION)
+        )
+        usage = UsageRepository(session, principal)
+        paying = Payer(principal.organization, "user", principal.id)
+        await usage.reserve(paying, "r0", tokens=3, usd=Decimal(1), lease=timedelta(hours=1))
+        assert await usage.note(paying, [CALL]) == 1
     async with database.unit_of_work(SYSTEM) as session:
         claim = await queue.claim(session, claimed_by="worker", lease=timedelta(hours=1))
         assert claim is not None
     return Victim(
         *(principal, collection_id, "doc_1", "msg_first_answer", other.id, bot_id, claim),
-        *(shelf.collection_id, set_id, run),
+        *(shelf.collection_id, set_id, run, budget.id),
     )
 
 

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from app.core.bots import Bot, Expansion, RerankerKind, RerankerSettings, RetrievalSettings
 from app.core.principal import ALL_SCOPES, Principal, PrincipalKind, Role
 from app.rag.cross_encoder import CrossEncoder
-from app.services import maintenance, passages
+from app.services import maintenance, passages, usage
 from app.services.passages import Found
 from app.services.runtime import Runtime
 from tests.fixtures.provider import Reply, ScriptedProvider
@@ -174,13 +174,18 @@ def bot_with(runtime: Runtime, **retrieval: Any) -> Bot:
     return replace(runtime.default_bot, retrieval=RetrievalSettings(**retrieval))
 
 
+async def found_by(runtime: Runtime, principal: Principal, bot: Bot, question: str, *, limit: int) -> Found:
+    async with usage.account(runtime, principal) as ledger:
+        return await passages.find(runtime, principal, bot, question, limit=limit, ledger=ledger)
+
+
 async def find(service: Service, bot: Bot, *, question: str = "Which pump has a warranty?") -> Found:
     """Of a fresh organization with three short documents."""
     key, organization_id = await service.new_key()
     async with service.client(key) as client:
         for text in SENTENCES:
             await ingest(client, text)
-    return await passages.find(service.runtime, principal_of(organization_id), bot, question, limit=3)
+    return await found_by(service.runtime, principal_of(organization_id), bot, question, limit=3)
 
 
 def texts(found: Found) -> list[str]:
@@ -311,7 +316,7 @@ async def test_a_local_cross_encoder_puts_the_passages_in_order_where_its_folder
         for text in (*SENTENCES, "A pump of gold gold gold has a warranty too."):
             await ingest(client, text)
     runtime = replace(with_encoder.runtime, cross_encoder=encoder)
-    found = await passages.find(
+    found = await found_by(
         runtime, principal_of(organization_id), bot, "Which red pump has a warranty?", limit=4
     )
     encoder.close()
@@ -335,10 +340,10 @@ async def test_other_wordings_find_what_the_question_does_not(
         await ingest(client, "Remuneration supplements follow the annual agreement.")
     principal, question = principal_of(organization_id), "What is the bonus of department 3?"
     runtime = provider_service.runtime
-    plain = await passages.find(runtime, principal, runtime.default_bot, question, limit=3)
+    plain = await found_by(runtime, principal, runtime.default_bot, question, limit=3)
     provider.default = Reply(("- Remuneration supplements annual agreement\n- pay",))
 
-    expanded = await passages.find(runtime, principal, bot_with(runtime, expansion=kind), question, limit=3)
+    expanded = await found_by(runtime, principal, bot_with(runtime, expansion=kind), question, limit=3)
 
     assert not any("Remuneration" in text for text in texts(plain))
     assert any("Remuneration" in text for text in texts(expanded))

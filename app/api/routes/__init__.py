@@ -7,6 +7,7 @@ from app.api.routes import (
     audit,
     auth,
     bots,
+    budgets,
     chat,
     collections,
     documents,
@@ -14,12 +15,15 @@ from app.api.routes import (
     health,
     index_care,
     ingest,
+    mcp,
+    openai,
     organizations,
     search,
     sessions,
     shares,
     sockets,
     totp,
+    usage,
     users,
 )
 
@@ -42,4 +46,10 @@ ROUTERS: Final = (
     organizations.router,
     api_keys.router,
     audit.router,
+    usage.router,
+    budgets.router,
+    mcp.router,
 )
+
+COMPATIBLE_ROUTERS: Final = (openai.router,)
+"""What is served under `/v1` alone, where the clients of another API look for it."""

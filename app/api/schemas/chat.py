@@ -105,9 +105,12 @@ class Source(ResponseModel):
 
 
 class Usage(ResponseModel):
+    """Of all model calls for the answer; null where none was made, or where no price is known."""
+
     prompt_tokens: int | None
     completion_tokens: int | None
     cost_usd: str | None = Field(examples=["0.00048"])
+    estimated: bool = Field(False, description="Whether some of it is not the provider's own count.")
 
 
 class PendingDocument(ResponseModel):

@@ -29,6 +29,7 @@ from app.db.models.evaluations import EvaluationRun, EvaluationSet, RunStatus
 from app.db.models.identity import ApiKey, Organization, User
 from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn, WorkerSign
 from app.db.models.rebuilds import IndexRebuild, RebuildClaim, RebuildState
+from app.db.models.usage import Budget, BudgetReservation, BudgetSpending, UsageEvent
 
 __all__ = [
     "ApiKey",
@@ -38,6 +39,9 @@ __all__ = [
     "BotCollection",
     "BotUser",
     "BotVersion",
+    "Budget",
+    "BudgetReservation",
+    "BudgetSpending",
     "Chunk",
     "Collection",
     "CollectionUser",
@@ -71,6 +75,7 @@ __all__ = [
     "TermCount",
     "TermStatistic",
     "TitleSource",
+    "UsageEvent",
     "User",
     "WorkerSign",
 ]

@@ -1,7 +1,7 @@
 """The turns of a conversation: opened with the question, finished with what became of the answer."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -11,8 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from app.core.errors import SessionBusy
+from app.core.usage import ModelCall, Payer
 from app.db.engine import AnyTransaction
 from app.db.repositories.base import TextRepository
+from app.db.repositories.usage import NOTE_CALLS, call_parameters
 
 _STATE_OF_SESSION: Final = """\
 opened.title_source, opened.bot_id,
@@ -70,13 +72,16 @@ UPDATE messages SET status = 'interrupted', finish_reason = 'interrupted', updat
  WHERE organization_id = :organization_id AND session_id = :session_id AND status = 'streaming' AND updated_at < :before
 """)
 
-_FINISH_ANSWER: Final = text("""
+_FINISH: Final = """
 UPDATE messages SET content = :content, status = :status, sources = CAST(:sources AS jsonb),
        usage = CAST(:usage AS jsonb), model = :model, refused = :refused, finish_reason = :finish_reason,
        latency_ms = :latency_ms, error = CAST(:error AS jsonb), fallback = :fallback,
        guardrails = CAST(:guardrails AS jsonb), updated_at = now()
  WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
-""")
+"""
+_FINISH_ANSWER: Final = text(_FINISH)
+_FINISH_AND_NOTE: Final = text(f"WITH noted AS ({NOTE_CALLS}) {_FINISH}")
+"""One statement: what an answer cost is in the ledger when the answer is stored, and costs it no round trip."""
 
 _STORED: Final = text("""
 SELECT m.session_id, m.content, m.status, m.sources, m.usage, m.model, m.refused, m.finish_reason, m.error, m.fallback,
@@ -217,11 +222,23 @@ class TurnRepository(TextRepository):
             {"organization_id": self.organization_id, "session_id": session_id, "before": before},
         )
 
-    async def finish_answer(self, answer_id: str, values: Mapping[str, Any]) -> None:
-        """Write what became of an answer, unless it was finished already (or its session deleted)."""
+    async def finish_answer(
+        self,
+        answer_id: str,
+        values: Mapping[str, Any],
+        *,
+        payer: Payer | None = None,
+        calls: Sequence[ModelCall] = (),
+    ) -> None:
+        """Write what became of an answer, unless it was finished already (or its session deleted).
+
+        The calls of models made for it are noted in any case.
+        """
+        noted = call_parameters(payer, calls) if payer and calls else {}
         await self.session.execute(
-            _FINISH_ANSWER,
+            _FINISH_AND_NOTE if noted else _FINISH_ANSWER,
             {
+                **noted,
                 "organization_id": self.organization_id,
                 "answer_id": answer_id,
                 **values,
