@@ -1,6 +1,8 @@
 """Files over the API: taken, refused with a reason, found again, given back, replaced, never twice."""
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -321,3 +323,45 @@ async def test_an_address_that_can_not_be_fetched_is_refused(client: httpx.Async
     response = await client.post("/ingest", json={"url": url})
 
     assert (response.status_code, response.json()["error"]["code"]) == (422, "unsafe_url")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../../../tmp/ibid-escaped.txt",
+        "..\\..\\ibid-escaped.txt",
+        "/etc/cron.d/ibid-escaped",
+        "nul%00name.txt",
+        "x" * 10_000 + ".txt",
+        f"annual{chr(0x202E)}fdp.txt",
+        "CON",
+        "aux.txt",
+        "..",
+        '"; rm -rf /; ".txt',
+    ],
+    ids=lambda name: ascii(name)[:30],
+)
+async def test_a_name_decides_nothing_about_where_a_file_is_stored(
+    client: httpx.AsyncClient, service: Service, name: str
+) -> None:
+    before = await service.runtime.originals.keys()
+
+    response = await send(client, f"What {ascii(name)[:40]} is called.".encode(), name)
+
+    assert response.status_code < 500
+    if response.status_code >= 400:  # too long for the head of a part
+        assert await service.runtime.originals.keys() == before
+        return
+    document = await ended(client, response.json()[0]["document_id"])
+    assert document["status"] == "completed"
+    (stored,) = await service.runtime.originals.keys() - before
+    assert re.fullmatch("[0-9a-f]{32}", stored)
+    shown = document["filename"] or ""
+    assert len(shown) <= 255
+    assert not set(shown) & {"/", "\\", "\0", chr(0x202E)}
+    assert shown not in (".", "..", "CON", "aux.txt")
+    file = await client.get(f"/documents/{document['id']}/content")
+    assert file.headers["content-disposition"].startswith("attachment; ")
+    assert not any(
+        path.exists() for path in (Path("/tmp/ibid-escaped.txt"), Path("/etc/cron.d/ibid-escaped"))
+    )
