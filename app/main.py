@@ -24,6 +24,7 @@ from app.core.index_build import IndexBuild
 from app.core.principal import SYSTEM
 from app.db import embedded, migrations, queue, upkeep
 from app.db.engine import Database, check_server, create_database
+from app.db.files import DatabaseFiles
 from app.db.notifications import Listener
 from app.db.repositories import index_state
 from app.db.repositories.chunks import ScopeSizes
@@ -161,7 +162,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             scope_sizes=ScopeSizes(),
             keyring=keyring,
             counters=counters,
-            originals=open_storage(settings),
+            originals=open_storage(settings, database),
             spool=Spool(settings.data_dir / "spool"),
             listener=listener,
             web=PageFetcher(AddressPolicy(settings.reachable_networks)),
@@ -216,8 +217,10 @@ def _live_index(
     return LiveIndex(database, make, build, model, keep_seconds=settings.index_keep_seconds)
 
 
-def open_storage(settings: Settings) -> originals.Originals:
+def open_storage(settings: Settings, database: Database) -> originals.Originals:
     """Where original files are kept. Raises StartupError."""
+    if lasting.keeps_files_in_database(settings):
+        return DatabaseFiles(database)
     if problem := lasting.storage_problem(settings):
         log.error("original_files_will_be_lost", reason=problem.reason, next_step=problem.next_step)
     try:

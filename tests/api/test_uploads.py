@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from app.services import files
-from tests.fixtures.service import NewClient, Service
+from tests.fixtures.postgres import MakeDatabase
+from tests.fixtures.service import NewClient, Service, make_settings, running
 from tests.fixtures.uploads import ended, found, send, upload
 from tests.fixtures.variants import client_of, variant
 
@@ -365,3 +366,17 @@ async def test_a_name_decides_nothing_about_where_a_file_is_stored(
     assert not any(
         path.exists() for path in (Path("/tmp/ibid-escaped.txt"), Path("/etc/cron.d/ibid-escaped"))
     )
+
+
+async def test_files_may_be_kept_in_the_database_alone(make_database: MakeDatabase, tmp_path: Path) -> None:
+    settings = make_settings(DB_URL=await make_database(), storage_url="database", data_dir=tmp_path)
+    content = b"Kept where everything else is." + b" " * 3_000_000 + b"To its end."
+    async with running(settings) as service:
+        key, _ = await service.new_key()
+        async with service.client(key) as client:
+            document_id = await upload(client, content, "large.txt")
+            assert (await ended(client, document_id))["status"] == "completed"
+            assert (await client.get(f"/documents/{document_id}/content")).content == content
+            assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+            assert (await client.delete(f"/documents/{document_id}")).status_code == 204
+        assert await service.runtime.originals.keys() == set()

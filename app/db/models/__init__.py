@@ -17,7 +17,7 @@ from app.db.models.documents import (
     TermStatistic,
 )
 from app.db.models.identity import ApiKey, Organization, User
-from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn, WorkerSign
+from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn, StoredFile, WorkerSign
 from app.db.models.rebuilds import IndexRebuild, RebuildClaim, RebuildState
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "RefreshToken",
     "Session",
     "Stage",
+    "StoredFile",
     "TermCount",
     "TermStatistic",
     "User",
