@@ -183,7 +183,8 @@ async def open_index(settings: Settings, database: Database, client: ProviderCli
         build = await states.served()
         empty = await states.is_empty()
     configured = configured_model(settings)
-    if build is not None and not (empty and not embedding.same_model(build.model, configured)):
+    begun = build is not None and (build.number > 0 or not empty)
+    if build is not None and (begun or embedding.same_model(build.model, configured)):
         try:
             model = make(build.model, build.requested_dimension)
             await model.warm_up()
