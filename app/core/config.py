@@ -292,8 +292,9 @@ class Settings(BaseSettings):
         None,
         max_length=1000,
         description="Where original files are kept: s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix"
-        " (with the credentials that the cloud's own tools read) or file:///folder; empty is a folder in DATA_DIR, which"
-        " serves one machine.",
+        " (with the credentials that the cloud's own tools read), file:///folder, or `database`; empty is a folder in"
+        " DATA_DIR, which serves one machine (the database where that folder is lost with each deploy, as on Railway without"
+        " a volume).",
     )
     keep_original_files: bool = Field(
         True,
