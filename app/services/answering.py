@@ -91,11 +91,17 @@ async def _guarded(
     model = bots.chat_model(runtime, bot)
     asked = question.message
     history = guard.history(history)
+    shown = guard.question(asked)
     if model is not None and history and conversation.leans_on_history(asked):
-        rewritten = await conversation.standalone_question(model, history, guard.question(asked))
-        asked = guard.said_by_model(rewritten)
+        shown = await conversation.standalone_question(model, history, shown)
+        asked = guard.said_by_model(shown)
     hits = await retrieval.search(
-        runtime, principal, asked, limit=_top_k(runtime, bot, question), where=question.where
+        runtime,
+        principal,
+        asked,
+        limit=_top_k(runtime, bot, question),
+        where=question.where,
+        as_provider_sees_it=shown,
     )
     relevant = retrieval.is_relevant(hits, at_least=bot.guardrails.minimum_relevance)
     draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()
@@ -139,11 +145,10 @@ async def _generate(
     draft: Draft,
     guard: Guard,
 ) -> AsyncGenerator[AnswerDelta, None]:
-    asked = guard.question(question.message)
     prompt = guard.prompt(hits)
     shown = guard.of_model(prompt, hits)
     pieces = model.generate(
-        conversation.answer_turns(prompt, history, asked),
+        conversation.answer_turns(prompt, history, guard.asked),
         temperature=bot.model.temperature if question.temperature is None else question.temperature,
         max_tokens=bot.model.max_answer_tokens,
         stream=question.stream,

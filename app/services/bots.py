@@ -1,6 +1,6 @@
 """Bots: which one answers a question, and with which model."""
 
-from app.core.bots import DEFAULT_BOT, Bot, ModelSettings, Provider, RetrievalSettings
+from app.core.bots import DEFAULT_BOT, Bot, Guardrails, ModelSettings, Provider, RetrievalSettings
 from app.core.config import EXTRACTIVE_MODEL, Settings
 from app.core.errors import BotNotFound
 from app.core.principal import Principal
@@ -33,5 +33,11 @@ def of_environment(settings: Settings) -> Bot:
         version_id=None,
         name="Default",
         model=model,
+        persona=settings.chat_persona,
+        guardrails=Guardrails(
+            refusal_text=settings.chat_refusal_text,
+            pii=settings.chat_pii,
+            unsupported_citations=settings.chat_unsupported_citations,
+        ),
         retrieval=RetrievalSettings(top_k=settings.top_k_default),
     )

@@ -40,6 +40,7 @@ class Guard:
         self._bot = bot
         self._kinds = _kinds(self._rules)
         self._vault = Vault(self._kinds) if self._rules.pii is not PiiPolicy.OFF else None
+        self._asked = self.asked = ""
         self._orders = self._dropped = 0
         self._citations = CitationFilter(())
         self._verdicts: dict[int, list[bool | None]] = {}
@@ -50,7 +51,9 @@ class Guard:
 
     def question(self, text: str) -> str:
         """What the person who asks has written, as a provider may see it."""
-        return text if self._vault is None else self._vault.mask(text, own=True)
+        self._asked = text
+        self.asked = text if self._vault is None else self._vault.mask(text, own=True)
+        return self.asked
 
     def history(self, turns: Sequence[Turn]) -> list[Turn]:
         """The conversation so far, as a provider may see it."""
@@ -97,7 +100,7 @@ class Guard:
             redactor=self._redactor(),
             citations=self._citations,
             links=LinkGuard(_linkable(hits)),
-            leaks=LeakGuard(prompt.secret, *prompt.wording),
+            leaks=LeakGuard(prompt.secret, *prompt.wording, known=[*(hit.text for hit in hits), self._asked]),
         )
         return self._answer
 

@@ -21,8 +21,11 @@ async def search(
     where: SearchFilter = EVERYTHING,
     explained: bool = False,
     trust: Trust | None = None,
+    as_provider_sees_it: str | None = None,
 ) -> list[Hit]:
     """The best chunks, best first, at most `limit`; `explained` adds the ranks of each leg.
+
+    `as_provider_sees_it` is embedded in the question's place where the embedding model is somebody else's.
 
     `trust` takes the place of what the embedding model and the question's language deserve.
 
@@ -32,7 +35,8 @@ async def search(
     runtime.require_matching_index()
     question = clean(question)
     # Outside the transaction: no connection is held while a provider is asked.
-    vector = await embeddings.query(runtime.embeddings, question)
+    shown = None if runtime.settings.uses_local_embeddings else as_provider_sees_it
+    vector = await embeddings.query(runtime.embeddings, question if shown is None else clean(shown))
     async with runtime.database.direct(principal, planned_for_all=True) as session:
         scope = await access.search_scope(session, principal, where.collection_ids)
         if scope == ():
