@@ -12,7 +12,7 @@ from app.core.retrieval import Hit
 from app.rag import conversation, extractive, no_answer, prices
 from app.rag.guardrails.answers import AnswerGuard
 from app.rag.llms import ChatModel, Completion, Turn
-from app.services import bots, guarding, retrieval
+from app.services import bots, guarding, retrieval, scoping
 from app.services.answers import Answer, AnswerDelta, ChatEvent, Question, Source, SourcesFound, Usage
 from app.services.guarding import Guard
 from app.services.runtime import Runtime
@@ -95,13 +95,19 @@ async def _guarded(
     if model is not None and history and conversation.leans_on_history(asked):
         shown = await conversation.standalone_question(model, history, shown)
         asked = guard.said_by_model(shown)
+    vector = await retrieval.embed(runtime, asked, as_provider_sees_it=shown)
+    if scoping.is_limited(bot) and not await scoping.is_within(runtime, bot, model, shown, vector):
+        draft.refused = True
+        yield SourcesFound(())
+        yield draft.add(guard.refusal(question.message, guarding.OUT_OF_SCOPE))
+        return
     hits = await retrieval.search(
         runtime,
         principal,
         asked,
         limit=_top_k(runtime, bot, question),
         where=question.where,
-        as_provider_sees_it=shown,
+        vector=vector,
     )
     relevant = retrieval.is_relevant(hits, at_least=bot.guardrails.minimum_relevance)
     draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()

@@ -27,6 +27,7 @@ from app.rag.prompts import AnswerPrompt, PromptSource
 
 log = structlog.get_logger(__name__)
 
+OUT_OF_SCOPE: Final = "out_of_scope"
 NOT_RELEVANT: Final = "not_relevant"
 NO_ANSWER: Final = "no_answer"
 PROMPT_LEAK: Final = "prompt_leak"

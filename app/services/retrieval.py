@@ -21,11 +21,11 @@ async def search(
     where: SearchFilter = EVERYTHING,
     explained: bool = False,
     trust: Trust | None = None,
-    as_provider_sees_it: str | None = None,
+    vector: list[float] | None = None,
 ) -> list[Hit]:
     """The best chunks, best first, at most `limit`; `explained` adds the ranks of each leg.
 
-    `as_provider_sees_it` is embedded in the question's place where the embedding model is somebody else's.
+    `vector` is that of `embed`, where the caller has it already.
 
     `trust` takes the place of what the embedding model and the question's language deserve.
 
@@ -35,8 +35,8 @@ async def search(
     runtime.require_matching_index()
     question = clean(question)
     # Outside the transaction: no connection is held while a provider is asked.
-    shown = None if runtime.settings.uses_local_embeddings else as_provider_sees_it
-    vector = await embeddings.query(runtime.embeddings, question if shown is None else clean(shown))
+    if vector is None:
+        vector = await embed(runtime, question)
     async with runtime.database.direct(principal, planned_for_all=True) as session:
         scope = await access.search_scope(session, principal, where.collection_ids)
         if scope == ():
@@ -74,6 +74,16 @@ async def search(
         )
         for hit in hits
     ]
+
+
+async def embed(runtime: Runtime, question: str, *, as_provider_sees_it: str | None = None) -> list[float]:
+    """The vector of a question; of what a provider may see of it where the embedding model is a provider's.
+
+    Raises EmbeddingUnavailable when it can't be embedded.
+    """
+    if as_provider_sees_it is not None and not runtime.settings.uses_local_embeddings:
+        question = as_provider_sees_it
+    return await embeddings.query(runtime.embeddings, clean(question))
 
 
 def is_relevant(hits: Iterable[Hit], *, at_least: float | None = None) -> bool:

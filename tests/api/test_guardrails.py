@@ -5,12 +5,15 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import pytest
 
+from app.core.bots import Guardrails, PiiPolicy, Topic, Unsupported
 from app.rag.guardrails import pii
 from tests.fixtures.guarded import PERSONA
 from tests.fixtures.provider import Reply, ScriptedProvider
@@ -229,6 +232,72 @@ async def test_a_citation_of_what_the_source_does_not_say_is_flagged(
         _, answer = await _ask(guarded_client, "What is the warranty of the EMS?", stream=True)
         assert answer["answer"] == said
         assert [(source["cited"], source["supported"]) for source in answer["sources"]] == [(True, supported)]
+
+
+@contextmanager
+def following(service: Service, rules: Guardrails) -> Iterator[None]:
+    """The service with other rules for its default bot."""
+    runtime = service.runtime
+    bot = replace(runtime.default_bot, guardrails=rules)
+    service.app.state.runtime = replace(runtime, default_bot=bot)
+    try:
+        yield
+    finally:
+        service.app.state.runtime = runtime
+
+
+async def test_a_question_out_of_scope_is_refused_before_anything_is_searched(
+    guarded_client: httpx.AsyncClient, guarded_service: Service, provider: ScriptedProvider
+) -> None:
+    await guarded_client.post("/ingest", json={"text": FACTS})
+    topic = Topic("warranty of the Eternalgy EMS", ("How long is the warranty of the EMS?",))
+    with following(guarded_service, Guardrails(in_scope=(topic,), refusal_text="Ask me about the EMS.")):
+        _, inside = await _ask(guarded_client, "How long is the warranty of the EMS?", stream=False)
+        provider.reset()
+        shown, outside = await _ask(guarded_client, "Who painted Guernica?", stream=True)
+    assert inside["refused"] is False
+    assert shown == outside["answer"] == "Ask me about the EMS."
+    assert outside["refused"] is True
+    assert outside["sources"] == []
+    assert provider.chats == []
+    messages = (await guarded_client.get(f"/chat/sessions/{outside['session_id']}/messages")).json()
+    assert messages[-1]["guardrails"] == {"refused": "out_of_scope"}
+
+
+async def test_a_doubtful_question_is_left_to_the_model(
+    guarded_client: httpx.AsyncClient, guarded_service: Service, provider: ScriptedProvider
+) -> None:
+    await guarded_client.post("/ingest", json={"text": FACTS})
+    wanted, unwanted = Topic("warranty of the Eternalgy EMS"), Topic("Is the warranty of the EMS five years?")
+    with following(guarded_service, Guardrails(in_scope=(wanted, unwanted), out_of_scope=(unwanted,))):
+        for word, refused in (("No.", True), ("yes", False)):
+            provider.script = [Reply((word,)), Reply(("Five years [1].",))]
+            _, answer = await _ask(guarded_client, "Is the warranty of the EMS five years?", stream=False)
+            assert answer["refused"] is refused
+
+
+async def test_a_citation_that_is_not_supported_is_dropped_where_the_bot_says_so(
+    guarded_client: httpx.AsyncClient, guarded_service: Service, provider: ScriptedProvider
+) -> None:
+    await guarded_client.post("/ingest", json={"text": FACTS})
+    said = "The warranty of the Eternalgy EMS is seven years [1]. The warranty of the Eternalgy EMS is five years [1]."
+    provider.default = Reply(tuple(said))
+    with following(guarded_service, Guardrails(unsupported_citations=Unsupported.DROP)):
+        shown, answer = await _ask(guarded_client, "What is the warranty of the EMS?", stream=True)
+    assert shown == answer["answer"] == said.replace(" [1]", "", 1)
+    assert [(source["cited"], source["supported"]) for source in answer["sources"]] == [(True, True)]
+
+
+async def test_personal_data_is_hidden_from_the_reader_too_where_the_bot_says_so(
+    guarded_client: httpx.AsyncClient, guarded_service: Service, provider: ScriptedProvider
+) -> None:
+    await guarded_client.post("/ingest", json={"text": PERSONAL})
+    provider.default = Reply(("[EMAIL_1], write to [EMAIL_2] or bob@", "example.net [1]."))
+    with following(guarded_service, Guardrails(pii=PiiPolicy.HIDE_FROM_ALL)):
+        shown, _ = await _ask(
+            guarded_client, "I am ann@example.org. Who is the warranty contact?", stream=True
+        )
+    assert shown == "ann@example.org, write to [EMAIL_2] or [EMAIL_3] [1]."
 
 
 PERSONAL: Final = (
