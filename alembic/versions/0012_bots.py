@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from alembic import op
 
 revision: str = "0012_bots"
-down_revision: str | None = "0008_audit_jobs"
+down_revision: str | None = "0011_guardrails"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

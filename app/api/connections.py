@@ -8,7 +8,7 @@ import asyncio
 import json
 import socket
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import h11
 import structlog
@@ -23,11 +23,21 @@ from app.core.config import Settings
 log = structlog.get_logger(__name__)
 
 MAX_HEAD_BYTES: Final = 32_768
+MAX_SOCKET_MESSAGE_BYTES: Final = 131_072
+"""A question of 8,000 characters is at most 96,000 bytes of JSON."""
+
 _LEAST_BYTES_PER_SECOND: Final = 1000
 _ENDING_SECONDS: Final = 5
 """For clients to be told that they are cut off, and for their answers to be stored."""
 
 _KEEP_ALIVE_SECONDS: Final = 75  # longer than the proxies in front, so that they are the ones who close
+
+
+def _websocket_protocol(**values: Any) -> asyncio.Protocol:
+    # A megabyte, and most processes of small installations never have such a connection.
+    from app.api.socket_protocol import SocketProtocol
+
+    return SocketProtocol(**values)
 
 
 def server_config(app: Any, settings: Settings, **values: Any) -> uvicorn.Config:
@@ -40,6 +50,9 @@ def server_config(app: Any, settings: Settings, **values: Any) -> uvicorn.Config
     return uvicorn.Config(
         app,
         http=Connection,
+        ws=cast(type[asyncio.Protocol], _websocket_protocol),  # a maker of them does as well
+        ws_max_size=MAX_SOCKET_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # a window for each connection would be most of its memory
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,
@@ -60,6 +73,7 @@ class DrainingServer(uvicorn.Server):
         self._seconds = seconds
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._draining.begin()
         ending = asyncio.create_task(self._end_in_time())
         try:
             await super().shutdown(sockets)

@@ -36,15 +36,29 @@ async def get_runtime(request: Request) -> Runtime:
 RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 
 
+ActsIn = Annotated[
+    str | None,
+    Header(alias="X-Organization-ID", description="For superadmins: the organization to act in."),
+]
+
+
+async def get_credential(
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    key: Annotated[str | None, Security(_key_header)],
+) -> str:
+    """What the request was sent with, unchecked; empty for nothing."""
+    return (bearer.credentials if bearer else key) or ""
+
+
+CredentialDep = Annotated[str, Depends(get_credential)]
+
+
 async def get_caller(
     runtime: RuntimeDep,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     key: Annotated[str | None, Security(_key_header)],
     _: Annotated[str | None, Security(_password)],
-    acts_in: Annotated[
-        str | None,
-        Header(alias="X-Organization-ID", description="For superadmins: the organization to act in."),
-    ] = None,
+    acts_in: ActsIn = None,
 ) -> auth.Caller:
     """The caller, who may lack the second factor that is asked of admins.
 
@@ -130,6 +144,7 @@ def require_one_of(*scopes: Scope) -> Callable[[Principal], Coroutine[Any, Any, 
 
 AskingPrincipal = Annotated[Principal, Depends(require_within(Activity.CHAT, Scope.CHAT))]
 SearchingPrincipal = Annotated[Principal, Depends(require_within(Activity.SEARCH, Scope.SEARCH))]
+UploadingPrincipal = Annotated[Principal, Depends(require_within(Activity.INGEST, Scope.CHAT))]
 IngestingPrincipal = Annotated[Principal, Depends(require_within(Activity.INGEST, Scope.INGEST))]
 TryingPrincipal = Annotated[Principal, Depends(require_within(Activity.CHAT, Scope.MANAGE))]
 """For the routes that cost something: within the limits of bursts."""

@@ -48,10 +48,18 @@ async def _frames(first: Document | Deleted, rest: States) -> AsyncGenerator[byt
 
 def _frame(state: Document | Deleted) -> bytes:
     if isinstance(state, Deleted):
-        event = DocumentEvent(type="deleted", document_id=state.document_id)
+        event = document_event(state)
         return format_sse_event(data_str=event.model_dump_json(), event=event.type)
+    event = document_event(state)
+    return format_sse_event(data_str=event.model_dump_json(), event=event.type, id=str(state.revision))
+
+
+def document_event(state: Document | Deleted) -> DocumentEvent:
+    """The state as the client sees it."""
+    if isinstance(state, Deleted):
+        return DocumentEvent(type="deleted", document_id=state.document_id)
     shown = DocumentResponse.model_validate(state)
-    event = DocumentEvent(
+    return DocumentEvent(
         type=shown.status if shown.status in ("completed", "failed") else "progress",
         document_id=shown.id,
         status=shown.status,
@@ -62,7 +70,6 @@ def _frame(state: Document | Deleted) -> bytes:
         pages=shown.pages,
         chunks=shown.chunks,
     )
-    return format_sse_event(data_str=event.model_dump_json(), event=event.type, id=str(state.revision))
 
 
 def _failure(error: ErrorDetail) -> bytes:

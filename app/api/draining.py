@@ -1,7 +1,7 @@
 """The last seconds of a process: streams that do not end by themselves are ended, so that no client takes a cut for the end."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,21 @@ class Draining:
 
     def __init__(self) -> None:
         self._under_way: set[Work] = set()
+        self._listeners: list[Callable[[bool], int]] = []
+        self.is_begun = False
+
+    def tell(self, listener: Callable[[bool], int]) -> Callable[[], None]:
+        """Have it called when the process begins to stop (False) and when its time is over (True), when it says how much
+        it has ended; returns what makes an end of that.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def begin(self) -> None:
+        """Nothing new comes, and what is under way has its time."""
+        self.is_begun = True
+        for listener in tuple(self._listeners):
+            listener(False)
 
     @contextmanager
     def work(self) -> Iterator[Work]:
@@ -34,7 +49,7 @@ class Draining:
 
     def stop(self) -> int:
         """End all that is under way; how much that was. Whoever awaits it finds `is_stopped` set."""
-        stopped = 0
+        stopped = sum(listener(True) for listener in tuple(self._listeners))
         for work in self._under_way:
             work.is_stopped = True
             if work.awaited is not None and work.awaited.cancel():

@@ -6,7 +6,7 @@ The fields are those of the IETF's draft "RateLimit header fields for HTTP" (ver
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from app.api.schemas.base import ErrorResponse
 from app.core import rates
@@ -29,12 +29,14 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 """How a route that is limited says so in the OpenAPI description."""
 
 
-async def count_address(request: Request, runtime: Runtime, activity: Activity, address: str) -> None:
+async def count_address(request: HTTPConnection, runtime: Runtime, activity: Activity, address: str) -> None:
     """Count a request of whoever comes from an address. Raises RateLimited."""
     await _count(request, runtime, runtime.settings.rates[activity], {Subject.ADDRESS: address})
 
 
-async def count_caller(request: Request, runtime: Runtime, activity: Activity, principal: Principal) -> None:
+async def count_caller(
+    request: HTTPConnection, runtime: Runtime, activity: Activity, principal: Principal
+) -> None:
     """Count a request of an API key or a user. Raises RateLimited."""
     limits = runtime.settings.rates[activity]
     if principal.kind is PrincipalKind.API_KEY:
@@ -46,7 +48,7 @@ async def count_caller(request: Request, runtime: Runtime, activity: Activity, p
 
 
 async def _count(
-    request: Request, runtime: Runtime, limits: Sequence[Rate], who: Mapping[Subject, str]
+    request: HTTPConnection, runtime: Runtime, limits: Sequence[Rate], who: Mapping[Subject, str]
 ) -> None:
     if not limits:
         return

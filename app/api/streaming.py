@@ -1,75 +1,62 @@
 """Chat events as server-sent events.
 
-Every stream ends with exactly one `done` or `error`. A comment every 15 s keeps proxies from closing a silent one.
+Every stream ends with exactly one `done` or `error`. An event's id is its answer's and its number, so that a client that
+was cut off comes back with `Last-Event-ID`. A comment every 15 s keeps proxies from closing a silent stream.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import anyio
 import structlog
+from asgi_correlation_id import correlation_id
 from fastapi import Request
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.requests import ClientDisconnect
 
-from app.api.draining import Draining, Work
+from app.api.draining import Draining
 from app.api.errors import body_of, error_body
 from app.api.schemas import chat as schemas
 from app.api.schemas.base import ErrorDetail, ResponseModel
-from app.core.errors import AppError, ServiceStopping
+from app.api.schemas.documents import DocumentEvent
+from app.core.errors import AppError, InvalidEventId, ServiceStopping
 from app.services import answers
-from app.services.answers import ChatEvent
+from app.services.answers import ChatEvent, TurnFailed
+from app.services.live import Following
 
 log = structlog.get_logger(__name__)
 
+OPENING_SECONDS: Final = 5.0
+"""So long a stream waits for its first text, so that a failure until then has its own status."""
 _PING_SECONDS: Final = 15.0
-_OPENING_SECONDS: Final = 5.0
 _COMEBACK_SECONDS: Final = 5.0
+_EVENT_ID: Final = re.compile(r"([A-Za-z0-9_-]{1,64}):(\d{1,9})")
 
 T = TypeVar("T")
 
 
 class ChatStream(EventSourceResponse):
-    """Sends the events of one turn; when the client goes, the turn is cancelled and its provider's stream closed."""
+    """Sends the events of an answer as they come."""
 
-    def __init__(
-        self, opening: "Opening", events: AsyncGenerator[ChatEvent, None], draining: Draining
-    ) -> None:
+    def __init__(self, message_id: str, following: Following) -> None:
         super().__init__(
-            _ended_by_stop(_frames(opening, events), draining),
-            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+            _frames(message_id, following), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """The first events of a turn, and the next one where it was still awaited."""
-
-    events: list[ChatEvent]
-    awaited: "asyncio.Future[ChatEvent] | None"
+def event_id(message_id: str, number: int) -> str:
+    return f"{message_id}:{number}"
 
 
-async def open_stream(events: AsyncGenerator[ChatEvent, None]) -> Opening:
-    """Wait for the first piece of the answer before the status is sent, so that a failure until then has its own.
-
-    A slow model does not keep the client from its sources: after five seconds the stream begins without it.
-    """
-    seen: list[ChatEvent] = []
-    deadline = asyncio.get_running_loop().time() + _OPENING_SECONDS
-    while not (seen and isinstance(seen[-1], answers.AnswerDelta | answers.AnswerDone)):
-        upcoming: asyncio.Future[ChatEvent] = asyncio.ensure_future(anext(events))
-        try:
-            done, _ = await asyncio.wait([upcoming], timeout=deadline - asyncio.get_running_loop().time())
-        except asyncio.CancelledError:
-            await _cancel(upcoming)
-            raise
-        if not done:
-            return Opening(seen, upcoming)
-        seen.append(upcoming.result())
-    return Opening(seen, None)
+def parse_event_id(text: str) -> tuple[str, int]:
+    """The answer and the number of an event that a client saw last. Raises InvalidEventId."""
+    match = _EVENT_ID.fullmatch(text.strip())
+    if match is None:
+        raise InvalidEventId
+    return match[1], int(match[2])
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -107,19 +94,47 @@ async def _cancel(task: "asyncio.Future[Any]") -> None:
             await asyncio.wait([task])
 
 
-def event_model(event: ChatEvent) -> ResponseModel:
+def event_model(event: ChatEvent | TurnFailed) -> ResponseModel:
     """The event as the client sees it."""
     match event:
+        case answers.AnswerDelta():
+            return schemas.DeltaEvent(delta=event.delta)
         case answers.TurnStarted():
             return schemas.SessionEvent(session_id=event.session_id, message_id=event.message_id)
+        case answers.DocumentProgress():
+            return schemas.DocumentProgressEvent(document=progress_event(event))
         case answers.SourcesFound():
             return schemas.SourcesEvent(
                 sources=[schemas.Source.model_validate(source) for source in event.sources]
             )
-        case answers.AnswerDelta():
-            return schemas.DeltaEvent(delta=event.delta)
         case answers.AnswerDone():
             return schemas.DoneEvent(**answer_fields(event.answer))
+        case TurnFailed():
+            return schemas.ErrorEvent(error=failure_detail(event))
+
+
+def failure_detail(failure: TurnFailed) -> ErrorDetail:
+    return ErrorDetail(
+        code=failure.code,
+        message=failure.message,
+        details=failure.details,
+        request_id=correlation_id.get() or "",
+    )
+
+
+def progress_event(progress: answers.DocumentProgress) -> DocumentEvent:
+    """As the events of a document itself tell it."""
+    return DocumentEvent.model_validate(
+        {
+            "type": progress.status if progress.status in ("completed", "failed") else "progress",
+            "document_id": progress.document_id,
+            "status": progress.status,
+            "stage": progress.stage,
+            "progress": progress.progress,
+            "error": progress.error,
+            "chunks": progress.chunks,
+        }
+    )
 
 
 def answer_fields(answer: answers.Answer) -> dict[str, Any]:
@@ -138,64 +153,49 @@ def answer_fields(answer: answers.Answer) -> dict[str, Any]:
         ),
         "model": answer.model,
         "finish_reason": answer.finish_reason,
+        "fallback": answer.fallback is not None,
+        "fallback_reason": answer.fallback,
+        "pending_documents": [
+            schemas.PendingDocument.model_validate(document) for document in answer.pending_documents
+        ],
     }
 
 
-async def _frames(opening: Opening, rest: AsyncGenerator[ChatEvent, None]) -> AsyncGenerator[bytes, None]:
-    number = 0
-
-    def frame(model: Any) -> bytes:
-        nonlocal number
-        number += 1
-        return format_sse_event(data_str=model.model_dump_json(), event=model.type, id=str(number))
-
-    async with aclosing(rest):
+async def _frames(message_id: str, following: Following) -> AsyncGenerator[bytes, None]:
+    async with aclosing(following):
         try:
-            for event in opening.events:
-                yield frame(event_model(event))
-            if opening.awaited is not None:
-                yield frame(event_model(await opening.awaited))
-            async for event in rest:
-                yield frame(event_model(event))
-        except AppError as error:
-            yield frame(schemas.ErrorEvent(error=ErrorDetail(**body_of(error)["error"])))
+            async for numbered in following:
+                if numbered is None:
+                    yield KEEPALIVE_COMMENT
+                    continue
+                model: Any = event_model(numbered.event)
+                yield format_sse_event(
+                    data_str=model.model_dump_json(),
+                    event=model.type,
+                    id=event_id(message_id, numbered.number),
+                )
+        except AppError as error:  # of following, not of the answer: the client may come back for the rest
+            yield _failure(ErrorDetail(**body_of(error)["error"]))
         except Exception as error:  # the status is sent already: the stream itself must say that it failed
             log.error("stream_failed", exc_info=error)
             body = error_body("internal_error", "Something went wrong on the server; it has been logged.")
-            yield frame(schemas.ErrorEvent(error=ErrorDetail(**body["error"])))
+            yield _failure(ErrorDetail(**body["error"]))
 
 
-async def _ended_by_stop(
-    frames: AsyncGenerator[bytes, None], draining: Draining
-) -> AsyncGenerator[bytes, None]:
-    """The frames with pings; when the process stops before they end, the last one is an `error`."""
-    number = 0
-    with draining.work() as under_way:
-        try:
-            async with aclosing(with_pings(frames, under_way=under_way)) as pinged:
-                async for frame in pinged:
-                    number += frame is not KEEPALIVE_COMMENT
-                    yield frame
-        except asyncio.CancelledError:
-            if not under_way.is_stopped:
-                raise
-            error = ErrorDetail(**body_of(ServiceStopping())["error"])
-            model = schemas.ErrorEvent(error=error)
-            yield format_sse_event(data_str=model.model_dump_json(), event=model.type, id=str(number + 1))
+def _failure(detail: ErrorDetail) -> bytes:
+    model = schemas.ErrorEvent(error=detail)
+    return format_sse_event(data_str=model.model_dump_json(), event=model.type)
 
 
 async def with_pings(
-    frames: AsyncGenerator[bytes, None], seconds: float = _PING_SECONDS, *, under_way: Work | None = None
+    frames: AsyncGenerator[bytes, None], seconds: float = _PING_SECONDS
 ) -> AsyncGenerator[bytes, None]:
     """The frames, and a comment whenever none came for `seconds`."""
     upcoming: asyncio.Future[bytes] | None = None
-    under_way = under_way or Work()
     async with aclosing(frames):
         try:
             while True:
-                upcoming = under_way.awaited = asyncio.ensure_future(anext(frames))
-                if under_way.is_stopped:  # while the frame before was being sent
-                    upcoming.cancel()
+                upcoming = asyncio.ensure_future(anext(frames))
                 while not (await asyncio.wait([upcoming], timeout=seconds))[0]:
                     yield KEEPALIVE_COMMENT
                 try:

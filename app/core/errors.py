@@ -116,6 +116,36 @@ class CollectionNotFound(NotFound):
     """There is no such collection."""
 
 
+class AnswerNotFound(NotFound):
+    """There is no such answer."""
+
+
+class MessageNotFound(NotFound):
+    """There is no such message."""
+
+
+class NotAnAnswer(Invalid):
+    """Only an answer can be given again; edit a question to have it answered otherwise."""
+
+
+class NotAQuestion(Invalid):
+    """Only a question can be edited; have an answer given again."""
+
+
+class AnswerBrokenOff(AppError):
+    """The answer was broken off: the process that wrote it is gone. Ask again."""
+
+    category = Category.BAD_GATEWAY
+
+
+class AnotherQuestion(Invalid):
+    """Last-Event-ID names the answer to another question; leave it out to ask this one."""
+
+
+class InvalidEventId(Invalid):
+    """An event id is `<message id>:<number>`, as the stream gave it out."""
+
+
 class BotNotFound(NotFound):
     """There is no such bot."""
 
@@ -156,6 +186,30 @@ class BotWithoutKey(Unavailable):
 
 class SessionNotFound(NotFound):
     """There is no such session."""
+
+
+class ShareNotFound(NotFound):
+    """There is nothing shared under this link: it is wrong, has expired, or was revoked."""
+
+
+class SharingDisabled(Forbidden):
+    """Conversations can't be shared by a link here (setting SHARE_LINKS)."""
+
+
+class NothingToShare(Conflict):
+    """There is no answer in this session yet that could be shared."""
+
+
+class TooManyShares(Conflict):
+    """This session has as many links as it can have; revoke one of them first."""
+
+
+class TooLargeToShare(TooLarge):
+    """This conversation is too long to be shared by a link; export it instead."""
+
+
+class TooManySessionFiles(Conflict):
+    """This session has as many files as it can have; delete one of them, or put them into a collection."""
 
 
 class InvalidCursor(Invalid):
@@ -265,7 +319,27 @@ class IdempotencyKeyInvalid(Invalid):
 
 
 class EmbeddingModelMismatch(Unavailable):
-    """The index was built by another embedding model than the one configured."""
+    """The index was built by an embedding model that this process can't use."""
+
+
+class IndexMoved(Unavailable):
+    """The index was switched to another build just now; try again."""
+
+
+class RebuildUnderWay(Conflict):
+    """Another rebuild of the index is under way; wait for its end, or cancel it (DELETE /admin/index/rebuild)."""
+
+
+class NoRebuild(NotFound):
+    """There is no rebuild of the index."""
+
+
+class RebuildNotRunning(Conflict):
+    """The rebuild can't be cancelled any more: the new index is served already."""
+
+
+class InvalidRebuild(Invalid):
+    """The index can't be built like this."""
 
 
 class ProviderError(AppError):
@@ -278,6 +352,10 @@ class ProviderUnavailable(AppError):
     """The model provider can't be reached or is overloaded; try again shortly."""
 
     category = Category.UNAVAILABLE
+
+
+class ProviderPaused(ProviderUnavailable):
+    """The model provider has failed several times in a row, so it is not asked for a while; try again then."""
 
 
 class ProviderTimeout(AppError):
@@ -349,6 +427,22 @@ class RateLimited(AppError):
     ) -> None:
         super().__init__(message, details=details, retry_after_seconds=retry_after_seconds)
         self.quotas = quotas
+
+
+class InvalidMessage(Invalid):
+    """The message is none that this connection knows, or lacks something."""
+
+
+class TooManyAnswers(AppError):
+    """Too many answers are followed on this connection at once; wait for one of them to end."""
+
+    category = Category.LIMITED
+
+
+class TooManyConnections(AppError):
+    """There are too many connections with these credentials; close one of them."""
+
+    category = Category.LIMITED
 
 
 class InvalidRefreshToken(Unauthenticated):
@@ -438,7 +532,7 @@ class DefaultCollection(Conflict):
 
 
 class PersonalCollection(Conflict):
-    """A personal collection is its owner's alone: it has no access list and can't be opened."""
+    """A personal collection, like the files of a session, is its owner's alone: it has no access list and can't be opened."""
 
 
 class InvitationNotFound(NotFound):

@@ -63,5 +63,10 @@ class Principal:
         return self.organization_id
 
 
+def worker_of(organization_id: str) -> Principal:
+    """The worker as one who acts in a document's organization, and behind its wall."""
+    return Principal(PrincipalKind.OPERATOR, "worker", organization_id, Role.ADMIN, ALL_SCOPES)
+
+
 SYSTEM: Final = Principal(PrincipalKind.SYSTEM, "system", None, Role.SUPERADMIN, ALL_SCOPES)
 """For start-up, migrations of data and the look-up of credentials; never made from a request."""

@@ -6,7 +6,7 @@ A notification is a hint: after a lost connection everybody is woken, and whoeve
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -29,21 +29,35 @@ class Listener:
     def __init__(self, channels: tuple[str, ...]) -> None:
         self._channels = channels
         self._watchers: defaultdict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
+        self._hearers: defaultdict[str, list[Callable[[str], None]]] = defaultdict(list)
 
     @contextmanager
-    def watching(self, channel: str, name: str = "") -> Iterator[asyncio.Event]:
-        """An event that is set by each notification of the name; whoever waits for it clears it."""
+    def watching(self, channel: str, *names: str) -> Iterator[asyncio.Event]:
+        """An event that is set by each notification of one of the names, or of none; whoever waits for it clears it."""
         event = asyncio.Event()
-        key = channel, name
-        self._watchers[key].add(event)
+        keys = {(channel, name) for name in names or ("",)}
+        for key in keys:
+            self._watchers[key].add(event)
         try:
             yield event
         finally:
-            self._watchers[key].discard(event)
-            if not self._watchers[key]:
-                del self._watchers[key]
+            for key in keys:
+                self._watchers[key].discard(event)
+                if not self._watchers[key]:
+                    del self._watchers[key]
+
+    @contextmanager
+    def hearing(self, channel: str, heard: Callable[[str], None]) -> Iterator[None]:
+        """Call `heard` with what each notification of the channel says."""
+        self._hearers[channel].append(heard)
+        try:
+            yield
+        finally:
+            self._hearers[channel].remove(heard)
 
     def notify(self, channel: str, name: str = "") -> None:
+        for heard in self._hearers.get(channel, ()):
+            heard(name)
         for event in self._watchers.get((channel, name), ()):
             event.set()
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from app.core.principal import SYSTEM
 from app.db.engine import Database, translated_errors
-from app.db.repositories.documents import sparse
+from app.db.repositories.new_chunks import sparse
 
 log = structlog.get_logger(__name__)
 
@@ -119,11 +119,22 @@ async def add_missing_terms(
     return len(chunks)
 
 
-async def ensure_exact_index(database: Database, *, embedding_model: str, dimension: int) -> None:
-    """The index that exact search reads instead of the table, where the vectors are short enough for one."""
+async def empty_pending_terms(database: Database) -> None:
+    """Bring what was inserted of late into the term index: until then every search reads it one by one."""
+    with translated_errors():
+        async with database.engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.execute(text("SELECT gin_clean_pending_list('ix_chunks_scoped_terms')"))
+
+
+async def ensure_exact_index(database: Database, *, embedding_model: str, dimension: int) -> bool:
+    """The index that exact search reads instead of the table, where the vectors are short enough for one.
+
+    Returns False while another process builds one.
+    """
     if dimension > _MAX_COVERED_DIMENSION:
-        return
-    await _ensure_index(
+        return True
+    return await _ensure_index(
         database,
         name=_index_name("exact", embedding_model),
         definition="(organization_id, collection_id) INCLUDE (id, embedding)",
@@ -133,13 +144,16 @@ async def ensure_exact_index(database: Database, *, embedding_model: str, dimens
 
 async def ensure_vector_index(
     database: Database, *, embedding_model: str, dimension: int, from_rows: int
-) -> None:
-    """The HNSW index, once there are more chunks than any scope is searched exactly: inserts are faster without it."""
+) -> bool:
+    """The HNSW index, once there are more chunks than any scope is searched exactly: inserts are faster without it.
+
+    Returns False while another process builds one.
+    """
     async with database.unit_of_work(SYSTEM) as session:
         rows = await session.scalar(_ROWS)
     if rows is None or rows <= from_rows:
-        return
-    await _ensure_index(
+        return True
+    return await _ensure_index(
         database,
         name=_index_name("hnsw", embedding_model),
         definition=f"USING hnsw ((CAST(embedding AS halfvec({dimension:d}))) halfvec_cosine_ops)",
@@ -147,22 +161,36 @@ async def ensure_vector_index(
     )
 
 
+async def drop_indexes(database: Database, *, embedding_model: str) -> None:
+    """Remove the indexes of a build that is not searched any more; reads and writes go on meanwhile."""
+    with translated_errors():
+        async with database.engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+            for kind in ("exact", "hnsw"):
+                await connection.execute(
+                    text(f"DROP INDEX CONCURRENTLY IF EXISTS {_index_name(kind, embedding_model)}")
+                )
+
+
 def _index_name(kind: str, embedding_model: str) -> str:
     return f"ix_chunks_{kind}_{hashlib.sha256(embedding_model.encode()).hexdigest()[:12]}"
 
 
-async def _ensure_index(database: Database, *, name: str, definition: str, embedding_model: str) -> None:
-    """Build a partial index of one model's chunks unless it is there; reads and writes go on meanwhile."""
+async def _ensure_index(database: Database, *, name: str, definition: str, embedding_model: str) -> bool:
+    """Build a partial index of one build's chunks unless it is there; reads and writes go on meanwhile.
+
+    Returns False while another process builds one.
+    """
     with translated_errors():
         async with database.engine.connect() as plain:
             connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
             valid = await connection.scalar(
                 text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"), {"name": name}
             )
-            if valid or not await connection.scalar(
-                text("SELECT pg_try_advisory_lock(hashtext('ibid index'))")
-            ):
-                return
+            if valid:
+                return True
+            if not await connection.scalar(text("SELECT pg_try_advisory_lock(hashtext('ibid index'))")):
+                return False
             try:
                 log.info("index_building", index=name)
                 # A build that was cut off leaves an invalid index of this name behind.
@@ -178,6 +206,7 @@ async def _ensure_index(database: Database, *, name: str, definition: str, embed
                     )
                 )
                 log.info("index_built", index=name)
+                return True
             finally:
                 await connection.execute(text("RESET maintenance_work_mem"))
                 await connection.execute(text("RESET max_parallel_maintenance_workers"))

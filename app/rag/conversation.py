@@ -65,14 +65,6 @@ async def standalone_question(model: ChatModel, history: Sequence[Turn], questio
     return rewritten.strip()[:_MAX_REWRITTEN_CHARACTERS] or question
 
 
-def answer_turns(
-    *,
-    sources: Sequence[prompts.PromptSource],
-    history: Sequence[Turn],
-    question: str,
-    persona: str = "",
-    language: str = "auto",
-) -> list[Turn]:
+def answer_turns(prompt: prompts.AnswerPrompt, history: Sequence[Turn], question: str) -> list[Turn]:
     """System instructions with the fenced sources, the history, the question as it was asked."""
-    instructions = prompts.answer_instructions(sources, persona=persona, language=language)
-    return [Turn("system", instructions), *history, Turn("user", question)]
+    return [Turn("system", prompt.text), *history, Turn("user", question)]

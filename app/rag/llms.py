@@ -7,7 +7,7 @@ and honours Retry-After. Whatever a provider sends, `generate` ends with a `Comp
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -76,35 +76,67 @@ ChatLLM = OpenAIChat | AnthropicChat | OllamaChat
 class ChatModel:
     """A LlamaIndex LLM with the limits that every call to it keeps."""
 
-    def __init__(self, llm: ChatLLM, config: ChatModelConfig) -> None:
+    def __init__(self, llm: ChatLLM, config: ChatModelConfig, client: ProviderClient) -> None:
         self.llm = llm
         self.config = config
+        self._client = client
+        self._circuit = client.circuits.of(config.base_url, config.model, config.api_key)
+
+    def other(self, model: str) -> "ChatModel":
+        """Another model of the same provider."""
+        return build(replace(self.config, model=model), self._client)
 
     async def generate(
         self, turns: Sequence[Turn], *, temperature: float, max_tokens: int, stream: bool
     ) -> AsyncGenerator[str | Completion, None]:
         """Pieces of text, then one Completion. Closing the iterator closes the provider's stream.
 
-        Raises ProviderUnavailable, ProviderTimeout or ProviderError before the first piece, and
-        ProviderStreamInterrupted after it.
+        Raises ProviderUnavailable (ProviderPaused without asking), ProviderTimeout or ProviderError before the first piece,
+        and ProviderStreamInterrupted or ProviderTimeout after it.
         """
         messages = [ChatMessage(role=MessageRole(turn.role), content=turn.content) for turn in turns]
         options = {"temperature": temperature, "max_tokens": max_tokens}
-        attempt = self._stream if stream else self._whole
+        self._circuit.admit()
+        outcome = self._circuit.given_up
         try:
-            async with asyncio.timeout(self.config.total_timeout):
+            async with aclosing(self._attempts(messages, options, stream=stream)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            outcome = self._circuit.succeeded
+        except (ProviderUnavailable, ProviderTimeout, ProviderStreamInterrupted):
+            outcome = self._circuit.failed
+            raise
+        except ProviderError as error:  # a provider that says no is there; one that talks nonsense is not
+            refused = isinstance(error.__cause__, ChatRefused)
+            outcome = self._circuit.succeeded if refused else self._circuit.failed
+            raise
+        finally:
+            outcome()
+
+    async def _attempts(
+        self, messages: list[ChatMessage], options: dict[str, Any], *, stream: bool
+    ) -> AsyncGenerator[str | Completion, None]:
+        attempt = self._stream if stream else self._whole
+        patience = self.config.first_token_timeout if stream else self.config.total_timeout
+        now = asyncio.get_running_loop().time
+        end = now() + self.config.total_timeout
+        try:
+            async with asyncio.timeout_at(end) as limit:
                 for retries_left in range(self.config.max_retries, -1, -1):
                     started = False
                     try:
+                        limit.reschedule(min(end, now() + patience))
                         async with aclosing(attempt(messages, options)) as pieces:
                             async for piece in pieces:
                                 started = True
                                 yield piece
+                                limit.reschedule(min(end, now() + patience))
                         return
                     except (ChatRefused, ProviderConnectionError, *_MALFORMED) as error:
                         if started:
                             raise ProviderStreamInterrupted from error
                         failure = _translate(error)
+                        limit.reschedule(end)
                         await self._wait_before_retry(failure, retries_left)
         except TimeoutError as error:
             raise ProviderTimeout from error
@@ -161,7 +193,7 @@ def build(config: ChatModelConfig, client: ProviderClient) -> ChatModel:
         api_key=config.api_key,
         client=client,
     )
-    return ChatModel(llm, config)
+    return ChatModel(llm, config, client)
 
 
 _KINDS: Final[Mapping[Provider, type[ChatLLM]]] = {

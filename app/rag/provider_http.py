@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from app.core.addresses import PORTS, AddressPolicy, is_address
+from app.rag.circuits import Circuits
 
 _MOST_CONNECTIONS: Final = 500
 
@@ -71,6 +72,10 @@ class Stream(Protocol):
 class ProviderClient(Protocol):
     """What sends requests; all raise ProviderConnectionError."""
 
+    @property
+    def circuits(self) -> Circuits:
+        """Which of the providers are not asked just now."""
+
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """The whole answer."""
 
@@ -91,9 +96,11 @@ class HttpClient:
         read_timeout_seconds: float,
         policy: AddressPolicy | None = None,
         resolver: AbstractResolver | None = None,
+        circuits: Circuits | None = None,
     ) -> None:
         self._policy = policy
         self._resolver = resolver
+        self.circuits = circuits or Circuits()
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=connect_timeout_seconds, sock_read=read_timeout_seconds
         )

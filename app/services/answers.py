@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
+from app.core.errors import AppError
 from app.core.retrieval import EVERYTHING, SearchFilter
 from app.rag.llms import Turn
 
@@ -12,6 +14,9 @@ class Question:
     """What a caller asks. `session_id` None starts a new session; `bot_id` None goes on with the session's bot.
 
     `top_k` and `temperature` None are the bot's.
+
+    `regenerates` names an answer that is to be given again (`message` is then its question's), `edits` a question that
+    is to be asked otherwise: both begin a branch of the session beside what was there.
     """
 
     message: str
@@ -22,6 +27,8 @@ class Question:
     top_k: int | None = None
     temperature: float | None = None
     stream: bool = False
+    regenerates: str | None = None
+    edits: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,8 @@ class Source:
     snippet: str
     score: float
     cited: bool = False
+    supported: bool | None = None
+    """Whether it says all that it is cited for; None where it is not cited, or that can't be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,19 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentProgress:
+    """How far a file of the session is, while it is being read and once it has been; `progress` is 0 to 1."""
+
+    document_id: str
+    title: str
+    status: str
+    stage: str | None
+    progress: float
+    chunks: int
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     session_id: str
     message_id: str
@@ -60,6 +82,10 @@ class Answer:
     usage: Usage
     model: str
     finish_reason: str
+    fallback: str | None = None
+    """Why another model (or the extractive mode) answered than the bot's own: the code of that one's failure."""
+    pending_documents: tuple[DocumentProgress, ...] = ()
+    """Files of the session that it could not use, since they were still being read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,4 +109,17 @@ class AnswerDone:
     answer: Answer
 
 
-ChatEvent = TurnStarted | SourcesFound | AnswerDelta | AnswerDone
+@dataclass(frozen=True, slots=True)
+class TurnFailed:
+    """The other end of a turn, as it is told to whoever follows it."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+    @classmethod
+    def of(cls, error: AppError) -> "TurnFailed":
+        return cls(error.code, error.message, error.details)
+
+
+ChatEvent = TurnStarted | DocumentProgress | SourcesFound | AnswerDelta | AnswerDone

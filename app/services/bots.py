@@ -67,6 +67,8 @@ def of_environment(settings: Settings) -> Bot:
         model=EXTRACTIVE_MODEL if settings.answers_extractively else settings.chat_model,
         temperature=settings.chat_temperature,
         max_answer_tokens=settings.chat_max_answer_tokens,
+        fallback_model=settings.chat_fallback_model,
+        extractive_fallback=settings.chat_fallback_extractive,
     )
     return Bot(
         id=DEFAULT_BOT,

@@ -1,94 +1,192 @@
-"""A turn of a conversation: question in, events out, both messages stored whatever happens in between.
+"""A turn of a conversation: begun, followed, stopped, taken up again; and what was said.
 
-The database is used in three short transactions (open the turn, search, finish it); none is open while a provider is
-asked. Whoever stops consuming the events stops the provider: the partial answer is stored as interrupted.
+A turn goes on by itself (`course`) and is followed while it lasts (`live`), from other processes by way of the database
+(`relay`).
 """
 
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
-from datetime import timedelta
-from typing import Any, Final
+from dataclasses import dataclass, replace
 
 import anyio
-import structlog
 
-from app.core import clock, ids
-from app.core.bots import Bot
-from app.core.errors import AppError, SessionBusy, SessionNotFound
+from app.core import cursor, ids
+from app.core.errors import AnotherQuestion, AnswerNotFound, MessageNotFound, SessionNotFound
 from app.core.principal import Principal
 from app.core.text import clean
 from app.db.engine import Transaction
 from app.db.models import Message, MessageStatus
+from app.db.repositories.branches import BranchRepository
 from app.db.repositories.conversations import ConversationRepository
-from app.db.repositories.turns import NewTurn, OpenedTurn, TurnRepository
-from app.rag import conversation
 from app.rag.llms import Turn
-from app.services import answering, bots
-from app.services.answering import Draft
-from app.services.answers import Answer, AnswerDone, ChatEvent, Question, Source, TurnStarted
+from app.services import course, relay
+from app.services.answers import Answer, ChatEvent, Question, TurnFailed
+from app.services.live import Following, LiveTurn, end_number
 from app.services.runtime import Runtime
 
-log = structlog.get_logger(__name__)
 
-_TITLE_CHARACTERS: Final = 80
+def begin(runtime: Runtime, principal: Principal, question: Question) -> LiveTurn:
+    """A turn that has begun. It goes on until its end, or until whoever follows it has left it alone.
+
+    Its failures are SessionNotFound for somebody else's session, SessionBusy while another turn of it runs, BotNotFound,
+    MessageNotFound, and what `retrieval.search` and `ChatModel.generate` raise. Then, and when it is stopped, what there
+    is of the answer is stored with status failed, interrupted or stopped.
+    """
+    question = _cleaned(question)
+    turn = LiveTurn(
+        principal,
+        session_id=question.session_id or ids.new(ids.Prefix.SESSION),
+        message_id=ids.new(ids.Prefix.MESSAGE),
+    )
+    runtime.turns.start(turn, course.run(runtime, principal, question, turn))
+    return turn
 
 
 async def converse(
     runtime: Runtime, principal: Principal, question: Question
 ) -> AsyncGenerator[ChatEvent, None]:
-    """The events of one turn: TurnStarted, SourcesFound, AnswerDelta…, AnswerDone.
+    """The events of one turn: TurnStarted, SourcesFound, AnswerDelta…, AnswerDone. Closing it stops the turn.
 
-    Raises SessionNotFound for somebody else's session and SessionBusy while another turn of it runs, before the first
-    event, and BotNotFound where the caller may not use the bot; the errors of `retrieval.search` and of `ChatModel.generate` after it. Then, and when the consumer goes
-    away, what there is of the answer is stored with status failed or interrupted.
+    Raises the turn's failure, before the first event or after it.
     """
-    runtime.require_matching_index()
-    question = _cleaned(question)
-    bot = await bots.resolve(runtime, principal, question.bot_id)
-    draft, history, bot_of_session = await _open(runtime, principal, bot, question)
-    status = MessageStatus.INTERRUPTED
+    turn = begin(runtime, principal, question)
     try:
-        if bot_of_session != _stored_id(bot) and not _names_bot(principal, question):
-            bot = await _hand_over(runtime, principal, draft, bot_of_session)
-        yield TurnStarted(draft.session_id, draft.message_id)
-        events = answering.answer(runtime, principal, bot, question, history, draft)
-        async with aclosing(events):
-            async for event in events:
-                yield event
-        status = MessageStatus.COMPLETE
-    except AppError as error:
-        status = MessageStatus.INTERRUPTED if draft.pieces else MessageStatus.FAILED
-        draft.finish_reason = error.code
-        raise
+        async with aclosing(turn.follow()) as following:
+            async for numbered in following:
+                if numbered is None:
+                    continue
+                if isinstance(numbered.event, TurnFailed):
+                    assert turn.failure is not None
+                    raise turn.failure
+                yield numbered.event
     finally:
-        if status is not MessageStatus.COMPLETE:
-            if draft.finish_reason == "stop":
-                draft.finish_reason = "interrupted"
-            await _finish_despite_cancellation(runtime, principal, draft, status)
-    await _finish(runtime, principal, draft, status)
-    yield AnswerDone(draft.answer())
+        if not turn.is_over:
+            turn.stop()
+            with anyio.CancelScope(shield=True):
+                await turn.ended()
 
 
 async def answer(runtime: Runtime, principal: Principal, question: Question) -> Answer:
-    """A turn without its events. Raises what `converse` raises."""
-    async with aclosing(converse(runtime, principal, question)) as events:
-        async for event in events:
-            if isinstance(event, AnswerDone):
-                return event.answer
-    raise AssertionError("a turn ends with AnswerDone or raises")
+    """A turn without its events. Raises the turn's failure."""
+    return await begin(runtime, principal, question).whole()
+
+
+async def opened(turn: LiveTurn, *, seconds: float) -> LiveTurn:
+    """The turn, once there is some text or that many seconds are over.
+
+    Raises its failure when that came first. Who is cancelled while waiting stops the turn.
+    """
+    try:
+        await turn.opening(seconds)
+    except BaseException:
+        if not turn.is_over:
+            turn.stop()
+            with anyio.CancelScope(shield=True):
+                await turn.ended()
+        raise
+    return turn
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """An answer that is followed from somewhere on, whichever process gives it."""
+
+    session_id: str
+    is_read: bool
+    """Whether the event named was the last one."""
+    following: Following
+
+
+async def resume(
+    runtime: Runtime, principal: Principal, message_id: str, *, after: int, asked: str | None = None
+) -> Resumed:
+    """What comes after this number of the answer's events. With `asked`, that must be its question.
+
+    Raises AnswerNotFound for one of somebody else's session too, and AnotherQuestion.
+    """
+    turn = runtime.turns.find(message_id)
+    if turn is not None and turn.is_started:
+        if not _is_same(turn.principal, principal):
+            raise AnswerNotFound
+        question, session_id, text, is_over = turn.asked, turn.session_id, turn.text, turn.is_over
+        following = turn.follow(after)
+    else:
+        stored = await relay.stored_answer(runtime, principal, message_id)
+        question, session_id, text = stored.question, stored.session_id, stored.content
+        is_over = stored.status != MessageStatus.STREAMING
+        following = relay.follow(runtime, principal, message_id, after=after)
+    if asked is not None and clean(asked) != question:
+        raise AnotherQuestion
+    return Resumed(session_id, is_over and after == end_number(len(text)), following)
+
+
+async def stop(runtime: Runtime, principal: Principal, message_id: str) -> Answer:
+    """Have an answer end as it is, in whichever process, and give it. One that has ended already stays as it is.
+
+    Raises AnswerNotFound.
+    """
+    turn = runtime.turns.find(message_id)
+    if turn is not None and _is_same(turn.principal, principal):
+        turn.stop()
+        await turn.ended()
+    return await relay.stopped_answer(runtime, principal, message_id)
+
+
+async def show_branch(runtime: Runtime, principal: Principal, message_id: str) -> str:
+    """Go on with the branch that this message is of; returns its session. Raises MessageNotFound and SessionBusy."""
+    async with runtime.database.direct(principal) as session:
+        branches = BranchRepository(session, principal)
+        place = await branches.find(message_id)
+        if place is None:
+            raise MessageNotFound
+        await branches.show(place, message_id)
+        return place.session_id
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A message, and the ids of all that stand in its place, itself among them, oldest first."""
+
+    message: Message
+    sibling_ids: Sequence[str]
 
 
 async def messages(
-    session: Transaction, principal: Principal, session_id: str, *, limit: int, offset: int
-) -> tuple[Sequence[Message], bool]:
-    """A page of a session's messages in their order, and whether there are more. Raises SessionNotFound."""
+    session: Transaction,
+    principal: Principal,
+    session_id: str,
+    *,
+    limit: int,
+    offset: int,
+    after: str | None = None,
+    all_branches: bool = False,
+) -> tuple[Sequence[Shown], str | None]:
+    """A page of a session's messages in their order, and the cursor of the next one (None at the end).
+
+    Raises SessionNotFound and InvalidCursor.
+    """
+    position = cursor.decode_position(after) if after else None
     conversations = ConversationRepository(session, principal)
     if await conversations.find_session(session_id) is None:
         raise SessionNotFound
-    found = await conversations.messages(session_id, limit=limit + 1, offset=offset)
-    return found[:limit], len(found) > limit
+    found = await conversations.messages(
+        session_id, limit=limit + 1, offset=offset, after=position, all_branches=all_branches
+    )
+    page = found[:limit]
+    parents = {message.parent_id for message in page if message.parent_id is not None}
+    siblings = await BranchRepository(session, principal).siblings(session_id, parents)
+    shown = [
+        Shown(message, siblings.get((message.parent_id or "", message.role), [message.id]))
+        if message.parent_id is not None
+        else Shown(message, [message.id])
+        for message in page
+    ]
+    return shown, cursor.encode_position(page[-1].position) if len(found) > limit else None
+
+
+def _is_same(one: Principal, other: Principal) -> bool:
+    """Whether sessions of the one are the other's own."""
+    return (one.organization_id, one.id) == (other.organization_id, other.id)
 
 
 def _cleaned(question: Question) -> Question:
@@ -97,106 +195,3 @@ def _cleaned(question: Question) -> Question:
         message=clean(question.message),
         history=question.history and tuple(Turn(turn.role, clean(turn.content)) for turn in question.history),
     )
-
-
-def _names_bot(principal: Principal, question: Question) -> bool:
-    return question.bot_id is not None or principal.bot_id is not None
-
-
-def _stored_id(bot: Bot) -> str | None:
-    """As the session keeps it: nothing for the environment's bot."""
-    return None if bot.version_id is None else bot.id
-
-
-async def _hand_over(runtime: Runtime, principal: Principal, draft: Draft, bot_id: str | None) -> Bot:
-    """The session's own bot answers, where the question names none."""
-    bot = await bots.resolve(runtime, principal, bot_id)
-    draft.model = bot.model.model
-    async with runtime.database.direct(principal) as session:
-        await TurnRepository(session, principal).hand_to_bot(
-            draft.message_id, model=draft.model, bot_version_id=bot.version_id
-        )
-    return bot
-
-
-async def _open(
-    runtime: Runtime, principal: Principal, bot: Bot, question: Question
-) -> tuple[Draft, list[Turn], str | None]:
-    """Store the question and the row of the answer to come; return the draft, the history and the session's bot."""
-    settings = runtime.settings
-    draft = Draft(
-        session_id=question.session_id or ids.new(ids.Prefix.SESSION),
-        message_id=ids.new(ids.Prefix.MESSAGE),
-        model=bot.model.model,
-        started=time.monotonic(),
-    )
-    turn = NewTurn(
-        session_id=draft.session_id,
-        title=" ".join(question.message.split())[:_TITLE_CHARACTERS],
-        question_id=ids.new(ids.Prefix.MESSAGE),
-        question=question.message,
-        answer_id=draft.message_id,
-        model=draft.model,
-        bot_id=_stored_id(bot),
-        bot_version_id=bot.version_id,
-        names_bot=_names_bot(principal, question),
-    )
-    try:
-        stored = await _store_turn(runtime, principal, turn)
-    except SessionBusy:
-        async with runtime.database.direct(principal) as session:
-            dead = clock.now() - timedelta(seconds=settings.longest_turn_seconds)
-            await TurnRepository(session, principal).interrupt_dead_answer(turn.session_id, before=dead)
-        stored = await _store_turn(runtime, principal, turn)
-    history = [Turn(message.role, message.content) for message in stored.history]
-    if question.history is not None:
-        history = list(question.history)
-    history = history[-settings.max_history_messages :] if settings.max_history_messages else []
-    return draft, conversation.within_budget(history, settings.max_history_tokens), stored.bot_id
-
-
-async def _store_turn(runtime: Runtime, principal: Principal, turn: NewTurn) -> OpenedTurn:
-    # On disk at the latest with the answer, and before that nobody is told that it is stored.
-    async with runtime.database.direct(principal, flushed_later=True) as session:
-        stored = await TurnRepository(session, principal).open_turn(
-            turn, history=runtime.settings.max_history_messages
-        )
-        if stored is None:
-            raise SessionNotFound
-        return stored
-
-
-def _stored(source: Source) -> dict[str, Any]:
-    # `asdict` copies every value deeply, at ten times the cost.
-    return {name: getattr(source, name) for name in Source.__slots__}
-
-
-async def _finish(runtime: Runtime, principal: Principal, draft: Draft, status: MessageStatus) -> None:
-    usage = draft.usage
-    values: dict[str, Any] = {
-        "content": draft.text,
-        "status": status,
-        "sources": [_stored(source) for source in draft.sources],
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "cost_usd": None if usage.cost_usd is None else str(usage.cost_usd),
-        },
-        "model": draft.model,
-        "refused": draft.refused,
-        "finish_reason": draft.finish_reason,
-        "latency_ms": round((time.monotonic() - draft.started) * 1000),
-    }
-    async with runtime.database.direct(principal) as session:
-        await TurnRepository(session, principal).finish_answer(draft.message_id, values)
-
-
-async def _finish_despite_cancellation(
-    runtime: Runtime, principal: Principal, draft: Draft, status: MessageStatus
-) -> None:
-    """The caller may be going away (its task cancelled): what there is of the answer is stored all the same."""
-    try:
-        with anyio.CancelScope(shield=True):
-            await _finish(runtime, principal, draft, status)
-    except AppError as error:  # the reaper will find the row; the first error is the one to report
-        log.warning("partial_answer_not_stored", message_id=draft.message_id, reason=error.code)

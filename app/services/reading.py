@@ -5,21 +5,23 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from app.core import ids
+from app.core.config import Settings
 from app.core.errors import NothingToReprocess, OriginalMissing
 from app.core.principal import Principal
 from app.db.models import Document
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.versions import NewPage, VersionRepository
 from app.rag.parsing import fence
-from app.rag.parsing.model import FailureCode, ParsedDocument, ParsedPage, ParseFailed
+from app.rag.parsing.model import FailureCode, ParsedDocument, ParsedPage, ParseFailed, ParseLimits
 from app.services.runtime import Runtime
 
+_OUTPUT_BYTES_A_CHARACTER: Final = 5
 _TITLE_CHARACTERS: Final = 500
 _PAGES_AT_ONCE: Final = 500
 _STORING_GRACE: Final = timedelta(minutes=30)
@@ -48,15 +50,38 @@ class Reading:
     fetched: Fetched | None = None
 
 
+def limits_of(settings: Settings) -> ParseLimits:
+    """What reading one file may take."""
+    limits = ParseLimits(
+        memory_bytes=settings.parse_memory_bytes,
+        cpu_seconds=settings.parse_cpu_seconds,
+        seconds=settings.parse_seconds,
+        pages=settings.parse_max_pages,
+        characters=settings.parse_max_characters,
+        ocr_seconds=settings.ocr_seconds,
+        ocr_languages=settings.ocr_languages,
+    )
+    least_output = _OUTPUT_BYTES_A_CHARACTER * settings.parse_max_characters
+    limits = replace(limits, output_bytes=max(limits.output_bytes, least_output))
+    return limits if settings.ocr_seconds else replace(limits, tesseract=None)
+
+
 def nothing_to_read() -> ParseFailed:
     return ParseFailed(FailureCode.EMPTY_DOCUMENT)
 
 
 @asynccontextmanager
 async def read(
-    runtime: Runtime, principal: Principal, document: Document, *, done: Callable[[float], None]
+    runtime: Runtime,
+    principal: Principal,
+    document: Document,
+    *,
+    from_pages: bool = False,
+    done: Callable[[float], None],
 ) -> AsyncIterator[Reading]:
     """The text of the newest version, for as long as the block lasts; `done` is told the share that is read.
+
+    With `from_pages` the text that was read before will do.
 
     Raises ParseFailed, FetchFailed, OriginalMissing, OriginalsUnavailable and NothingToReprocess.
     """
@@ -65,19 +90,25 @@ async def read(
         "filename": document.filename,
         "content_type": document.content_type,
     }
-    if document.pending is None and document.url is not None:
+    if from_pages and document.pending is None and document.page_count:
+        yield await stored(runtime, principal, document)
+    elif document.pending is None and document.url is not None:
         yield await _fetched(runtime, principal, document.url, done)
     elif file["storage_key"] is not None:
         try:
             async with runtime.originals.local_copy(file["storage_key"]) as path:
                 parsed = await fence.parse_file(
-                    path, filename=file["filename"] or "", content_type=file["content_type"], on_progress=done
+                    path,
+                    filename=file["filename"] or "",
+                    content_type=file["content_type"],
+                    limits=limits_of(runtime.settings),
+                    on_progress=done,
                 )
         except OriginalMissing as error:
             raise ParseFailed(FailureCode.FILE_MISSING) from error
         yield _reading(parsed)
     else:
-        yield await _stored(runtime, principal, document)
+        yield await stored(runtime, principal, document)
 
 
 def _reading(parsed: ParsedDocument, fetched: Fetched | None = None) -> Reading:
@@ -115,8 +146,8 @@ def _page(page: ParsedPage) -> NewPage:
     )
 
 
-async def _stored(runtime: Runtime, principal: Principal, document: Document) -> Reading:
-    """The pages as they were read before."""
+async def stored(runtime: Runtime, principal: Principal, document: Document) -> Reading:
+    """The pages as they were read before. Raises NothingToReprocess."""
     pages: list[NewPage] = []
     headings: dict[int, list[int]] = {}
     while True:
@@ -144,7 +175,12 @@ async def _fetched(
     try:
         page = await runtime.web.fetch(url, into=file.path)
         done(0.5)
-        parsed = await fence.parse_file(file.path, filename=page.filename, content_type=page.content_type)
+        parsed = await fence.parse_file(
+            file.path,
+            filename=page.filename,
+            content_type=page.content_type,
+            limits=limits_of(runtime.settings),
+        )
         sha256 = await asyncio.to_thread(_sha256_of, file.path)
         async with runtime.database.unit_of_work(principal) as session:
             await OutboxRepository(session, principal).add(storage_key, grace=_STORING_GRACE)

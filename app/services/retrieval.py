@@ -26,17 +26,20 @@ async def search(
     """The best chunks, best first, at most `limit`; `explained` adds the ranks of each leg.
 
     `granted` are the collections of the bot that searches; None searches what the caller may see.
+
+    The files of the session in `where` are searched besides, which whoever names it must have made sure is the caller's.
     `trust` takes the place of what the embedding model and the question's language deserve.
 
     Raises CollectionNotFound for a collection that the caller can't see, EmbeddingUnavailable when the question can't
     be embedded, EmbeddingModelMismatch when the index is of another model.
     """
-    runtime.require_matching_index()
     question = clean(question)
     # Outside the transaction: no connection is held while a provider is asked.
-    vector = await embeddings.query(runtime.embeddings, question)
+    runtime, vector = await embeddings.question(runtime, question)
     async with runtime.database.direct(principal, planned_for_all=True) as session:
         scope = await access.search_scope(session, principal, where.collection_ids, granted=granted)
+        if scope is not None and where.session_collection_id is not None:
+            scope = (*scope, where.session_collection_id)
         if scope == ():
             return []
         chunks = ChunkRepository(session, principal)
@@ -52,7 +55,7 @@ async def search(
                 Query(embedding, asked.terms, trusted),
                 limit=limit,
                 where=where,
-                embedding_model=runtime.embeddings.fingerprint,
+                embedding_model=runtime.index_build,
                 exact_up_to=runtime.settings.exact_search_max_values // runtime.embeddings.dimension,
                 sizes=runtime.scope_sizes,
                 explained=explained,

@@ -7,23 +7,39 @@ from enum import StrEnum
 from itertools import count
 from typing import Any
 
+from sqlalchemy import text
+
 from app.core import bot_settings, clock, ids, security
 from app.core.access import Permission
 from app.core.bots import BotSettings, ModelSettings, Provider
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role, Scope
 from app.db import queue
+from app.db.models import RebuildState
 from app.db.repositories.api_keys import ApiKeyRepository
 from app.db.repositories.bots import BotListRepository, BotRepository, BotVersionRepository
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
+from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.one_time import OneTimeRepository
 from app.db.repositories.places import PlaceRepository
+from app.db.repositories.rebuilds import RebuildRepository
 from app.db.repositories.turns import NewTurn, TurnRepository
 from app.db.repositories.versions import VersionRepository
+from app.services import shares
 from tests.fixtures.accounts import PASSWORD, Person, new_organization, new_person
 from tests.fixtures.service import Service
 
 _numbers = count(1)
+FINISHED: Mapping[str, Any] = {
+    "content": "",
+    "status": "complete",
+    "sources": [],
+    "usage": {},
+    "model": "extractive",
+    "refused": False,
+    "finish_reason": "stop",
+    "latency_ms": 1,
+}
 
 
 class Persona(StrEnum):
@@ -180,6 +196,26 @@ async def uploaded(cast: Cast) -> dict[str, str]:
     return made
 
 
+async def rebuild(cast: Cast) -> dict[str, str]:
+    """One of the organization's that nobody goes on with by itself."""
+    async with cast.service.runtime.database.unit_of_work(SYSTEM) as session:
+        await session.execute(
+            text("DELETE FROM index_rebuilds WHERE organization_id = :id"), {"id": cast.organization_id}
+        )
+        repository = RebuildRepository(session)
+        made = await repository.add(
+            {
+                "id": ids.new(ids.Prefix.REBUILD),
+                "organization_id": cast.organization_id,
+                "embedding_model": "model@1/1/f32/1/none",
+                "dimension": 1,
+            }
+        )
+        assert made is not None
+        await repository.change(made.id, [RebuildState.RUNNING], {"state": RebuildState.FAILED})
+    return {}
+
+
 async def queued(cast: Cast) -> dict[str, str]:
     """A document that waits to be processed, later than any test takes."""
     made = await document(cast)
@@ -253,8 +289,38 @@ async def conversation(cast: Cast) -> dict[str, str]:
         turn = NewTurn(
             session_id, "T", ids.new(ids.Prefix.MESSAGE), "Q", ids.new(ids.Prefix.MESSAGE), "extractive"
         )
-        assert await TurnRepository(session, principal).open_turn(turn, history=0)
+        assert await TurnRepository(session, principal).open_turn(turn, history=0) is not None
     return {"session_id": session_id}
+
+
+async def answered(cast: Cast) -> dict[str, str]:
+    """A conversation whose answer is there."""
+    made = await conversation(cast)
+    owner = cast.people[Persona.USER]
+    principal = Principal(PrincipalKind.USER, owner.id, owner.organization_id, Role.USER, ALL_SCOPES)
+    async with cast.service.runtime.database.unit_of_work(principal) as session:
+        question, answer = await ConversationRepository(session, principal).messages(
+            made["session_id"], limit=2, offset=0
+        )
+        await TurnRepository(session, principal).finish_answer(answer.id, {**FINISHED, "content": "Nine."})
+    return {**made, "message_id": answer.id, "question_id": question.id}
+
+
+async def shared(cast: Cast) -> dict[str, str]:
+    """A link to a conversation."""
+    made = await answered(cast)
+    owner = cast.people[Persona.USER]
+    principal = Principal(PrincipalKind.USER, owner.id, owner.organization_id, Role.USER, ALL_SCOPES)
+    runtime = cast.service.runtime
+    async with runtime.database.unit_of_work(principal) as session:
+        share = await shares.create(runtime, session, principal, made["session_id"], None)
+    return {**made, "share_id": share.share.id, "token": share.token}
+
+
+async def asked(cast: Cast) -> dict[str, str]:
+    """The question of a conversation that is answered."""
+    made = await answered(cast)
+    return {**made, "message_id": made["question_id"]}
 
 
 async def user(cast: Cast) -> dict[str, str]:
@@ -296,6 +362,7 @@ async def third_organization(cast: Cast) -> dict[str, str]:
 
 
 _SUPERADMINS = frozenset({Persona.SUPERADMIN})
+_ITS_OWNER = frozenset({Persona.USER})
 
 ROWS: tuple[Row, ...] = (
     Row("GET", "/health", EVERYBODY, public=True),
@@ -310,9 +377,69 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/ingest", INGESTERS, body=fixed(text="The office opens at nine.")),
     Row("POST", "/search", SEARCHERS, body=fixed(query="When does the office open?")),
     Row("POST", "/chat", CHATTERS, body=fixed(message="When does the office open?")),
+    Row("GET", "/chat/sessions", CHATTERS),
+    Row("GET", "/chat/sessions/{session_id}", _ITS_OWNER, CHATTERS, make=conversation),
     Row(
-        "GET", "/chat/sessions/{session_id}/messages", frozenset({Persona.USER}), CHATTERS, make=conversation
+        "PATCH",
+        "/chat/sessions/{session_id}",
+        _ITS_OWNER,
+        CHATTERS,
+        body=fixed(title="N", pinned=True),
+        make=conversation,
     ),
+    Row("DELETE", "/chat/sessions/{session_id}", _ITS_OWNER, CHATTERS, status=204, make=conversation),
+    Row("GET", "/chat/sessions/{session_id}/messages", _ITS_OWNER, CHATTERS, make=conversation),
+    Row("GET", "/chat/sessions/{session_id}/export", _ITS_OWNER, CHATTERS, make=answered),
+    Row(
+        "PUT",
+        "/chat/messages/{message_id}/feedback",
+        _ITS_OWNER,
+        CHATTERS,
+        body=fixed(rating="down", comment="It opens at ten."),
+        make=answered,
+    ),
+    Row("DELETE", "/chat/messages/{message_id}/feedback", _ITS_OWNER, CHATTERS, status=204, make=answered),
+    Row(
+        "POST",
+        "/chat/sessions/{session_id}/shares",
+        _ITS_OWNER,
+        CHATTERS,
+        status=201,
+        body=fixed(expires_at="2100-01-01T00:00:00Z"),
+        make=answered,
+    ),
+    Row("GET", "/chat/sessions/{session_id}/shares", _ITS_OWNER, CHATTERS, make=shared),
+    Row("DELETE", "/chat/sessions/{session_id}/shares", _ITS_OWNER, CHATTERS, status=204, make=shared),
+    Row(
+        "DELETE",
+        "/chat/sessions/{session_id}/shares/{share_id}",
+        _ITS_OWNER,
+        CHATTERS,
+        status=204,
+        make=shared,
+    ),
+    Row("POST", "/chat/upload", CHATTERS, status=202, files=a_file),
+    Row("GET", "/shared/{token}", EVERYBODY, make=shared, public=True),
+    Row("POST", "/chat/messages/{message_id}/stop", _ITS_OWNER, CHATTERS, make=answered),
+    Row("POST", "/chat/messages/{message_id}/select", _ITS_OWNER, CHATTERS, make=answered),
+    Row("GET", "/chat/messages/{message_id}/events", _ITS_OWNER, CHATTERS, make=answered),
+    Row(
+        "POST",
+        "/chat/messages/{message_id}/regenerate",
+        _ITS_OWNER,
+        CHATTERS,
+        body=fixed(),
+        make=answered,
+    ),
+    Row(
+        "POST",
+        "/chat/messages/{message_id}/edit",
+        _ITS_OWNER,
+        CHATTERS,
+        body=fixed(message="When does the office open?"),
+        make=asked,
+    ),
+    Row("POST", "/chat/ws/ticket", CHATTERS, status=201),
     Row("GET", "/documents", READERS),
     Row("GET", "/documents/{document_id}", READERS & HOME, READERS, make=document),
     Row("GET", "/documents/{document_id}/chunks", READERS & HOME, READERS, make=document),
@@ -326,6 +453,9 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/documents/{document_id}/cancel", CHANGERS & HOME, CHANGERS, make=queued),
     Row("GET", "/admin/index/health", MANAGERS),
     Row("POST", "/admin/index/repair", MANAGERS, status=202),
+    Row("POST", "/admin/index/rebuild", MANAGERS, status=202, body=fixed(scope="organization")),
+    Row("GET", "/admin/index/rebuild", MANAGERS & HOME, MANAGERS, make=rebuild),
+    Row("DELETE", "/admin/index/rebuild", MANAGERS & HOME, MANAGERS, make=rebuild),
     Row("GET", "/collections", READERS),
     Row("POST", "/collections", MANAGERS, status=201, body=fixed(name="N")),
     Row("GET", "/collections/{collection_id}", READERS & HOME, READERS, make=collection),
@@ -463,4 +593,85 @@ ROWS: tuple[Row, ...] = (
     Row("DELETE", "/api-keys/{key_id}", MANAGERS & HOME, MANAGERS, status=204, make=api_key),
     Row("GET", "/audit", MANAGERS),
     Row("GET", "/audit/export", MANAGERS),
+)
+
+
+@dataclass(frozen=True)
+class SocketRow:
+    """One message over the WebSocket connection at a path. `allowed` get a message of the type `answered`; who has the
+    right in general but not to this object gets `not_found`; others on the connection `missing_scope`.
+
+    `connected` are who may open the connection at all.
+    """
+
+    path: str
+    message: Callable[[dict[str, str]], dict[str, Any]]
+    answered: str
+    connected: frozenset[Persona]
+    allowed: frozenset[Persona]
+    general: frozenset[Persona] = frozenset()
+    not_found: str = ""
+    make: Make | None = None
+
+
+CONNECTED = CHATTERS | READERS
+SOCKET_ROWS: tuple[SocketRow, ...] = (
+    SocketRow("/chat/ws", lambda _: {"type": "ping"}, "pong", CONNECTED, CONNECTED),
+    SocketRow(
+        "/chat/ws",
+        lambda _: {"type": "user_message", "message": "When does the office open?"},
+        "stream_start",
+        CONNECTED,
+        CHATTERS,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "regenerate", **made},
+        "stream_start",
+        CONNECTED,
+        _ITS_OWNER,
+        CHATTERS,
+        "message_not_found",
+        answered,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "user_message", "message": "Other?", "edit_of": made["message_id"]},
+        "stream_start",
+        CONNECTED,
+        _ITS_OWNER,
+        CHATTERS,
+        "message_not_found",
+        asked,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "resume", **made},
+        "stream_start",
+        CONNECTED,
+        _ITS_OWNER,
+        CHATTERS,
+        "answer_not_found",
+        answered,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "stop", **made},
+        "message_saved",
+        CONNECTED,
+        _ITS_OWNER,
+        CHATTERS,
+        "answer_not_found",
+        answered,
+    ),
+    SocketRow(
+        "/chat/ws",
+        lambda made: {"type": "follow_document", **made},
+        "document_progress",
+        CONNECTED,
+        READERS & HOME,
+        READERS,
+        "document_not_found",
+        document,
+    ),
 )

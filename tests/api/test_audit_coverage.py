@@ -23,6 +23,18 @@ EXCEPTIONS = {
     ("POST", "/chat"): "a turn of one's own conversation, which is itself the record of it",
     ("POST", "/bots/try"): "asks a model whether it answers; nothing is changed",
     ("POST", "/bots/{bot_id}/try"): "asks a model whether it answers; nothing is changed",
+    ("PATCH", "/chat/sessions/{session_id}"): "a conversation is its owner's own",
+    (
+        "DELETE",
+        "/chat/sessions/{session_id}",
+    ): "a conversation is its owner's own; its links and files are told of",
+    ("PUT", "/chat/messages/{message_id}/feedback"): "stands with the message that it is about",
+    ("DELETE", "/chat/messages/{message_id}/feedback"): "stands with the message that it was about",
+    ("POST", "/chat/messages/{message_id}/regenerate"): "a turn of one's own conversation",
+    ("POST", "/chat/messages/{message_id}/edit"): "a turn of one's own conversation",
+    ("POST", "/chat/messages/{message_id}/stop"): "a turn of one's own conversation",
+    ("POST", "/chat/messages/{message_id}/select"): "how one's own conversation is shown",
+    ("POST", "/chat/ws/ticket"): "stands for a credential that is there already, for half a minute",
     ("POST", "/auth/refresh"): "goes on with a login that was told; the reuse of a token is told",
 }
 NEW_PASSWORD = {"new_password": "another password 1"}

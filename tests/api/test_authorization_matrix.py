@@ -1,26 +1,42 @@
 """Every route by everybody: a route that forgot to ask who is calling, or whose the object is, fails here."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
+from app.api.connections import server_config
 from app.core import clock, ids, security
 from app.core.principal import SYSTEM, Role, Scope
 from app.db.repositories.api_keys import ApiKeyRepository
 from app.db.repositories.users import UserRepository
 from app.main import create_app
-from tests.api.authorization_rows import KEYS, NOBODY, PEOPLE, ROWS, Cast, Persona, Row
+from tests.api.authorization_rows import (
+    KEYS,
+    NOBODY,
+    PEOPLE,
+    ROWS,
+    SOCKET_ROWS,
+    Cast,
+    Persona,
+    Row,
+    SocketRow,
+)
 from tests.fixtures.accounts import Person, new_organization, new_person
-from tests.fixtures.service import Service, make_settings
+from tests.fixtures.service import Service, make_settings, serving
+from tests.fixtures.sockets import opened
 from tests.fixtures.variants import client_of, variant
 
 _RANDOM: dict[str, str] = {
     "document_id": ids.new(ids.Prefix.DOCUMENT),
     "session_id": ids.new(ids.Prefix.SESSION),
+    "message_id": ids.new(ids.Prefix.MESSAGE),
+    "share_id": ids.new(ids.Prefix.SHARE),
     "collection_id": ids.new(ids.Prefix.COLLECTION),
     "user_id": ids.new(ids.Prefix.USER),
     "invitation_id": ids.new(ids.Prefix.INVITATION),
@@ -50,7 +66,7 @@ def test_every_route_has_a_row_and_every_row_a_route() -> None:
     routes = routes_of(create_app(make_settings()))
     canonical = {(method, path) for method, path in routes if not path.startswith("/v1/")}
 
-    assert canonical == {row.key for row in ROWS}
+    assert canonical == {row.key for row in ROWS} | {("WEBSOCKET", row.path) for row in SOCKET_ROWS}
     assert len(ROWS) == len({row.key for row in ROWS})
 
 
@@ -58,7 +74,7 @@ def test_the_v1_prefix_has_no_route_of_its_own() -> None:
     routes = routes_of(create_app(make_settings()))
     versioned = {(method, path.removeprefix("/v1")) for method, path in routes if path.startswith("/v1/")}
 
-    assert versioned <= {row.key for row in ROWS}
+    assert versioned <= {row.key for row in ROWS} | {("WEBSOCKET", row.path) for row in SOCKET_ROWS}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.path}")
@@ -71,6 +87,53 @@ async def test_the_row_holds_for_everybody(service: Service, strict_app: FastAPI
         if response.status_code == 404:
             unknown = await call(strict_app, row, cast, persona, _RANDOM)
             assert (unknown.status_code, body_of(unknown)) == (404, body_of(response)), persona
+
+
+@pytest.fixture(scope="session")
+async def strict_service(service: Service, strict_app: FastAPI) -> AsyncIterator[Service]:
+    """The same on a socket, which WebSocket connections need; what is open is the service's, which ends it."""
+    settings = strict_app.state.runtime.settings
+    config = server_config(strict_app, settings, host="127.0.0.1", port=0, lifespan="off")
+    async with serving(strict_app, uvicorn.Server(config)) as url:
+        yield Service(url, strict_app)
+
+
+@pytest.mark.parametrize("row", SOCKET_ROWS, ids=lambda row: row.message({"message_id": "m"}).get("type"))
+async def test_the_row_of_the_websocket_holds_for_everybody(
+    service: Service, strict_service: Service, row: SocketRow
+) -> None:
+    cast = await gather(service)
+    for persona in Persona:
+        made = await row.make(cast) if row.make else {}
+        outcome = await say(strict_service, cast.credentials[persona], row.message(made))
+
+        assert outcome == expected_over_websocket(row, persona), persona
+        if outcome == row.not_found:
+            unknown = {name: _RANDOM[name] for name in made}
+            said = await say(strict_service, cast.credentials[persona], row.message(unknown))
+            assert said == outcome, persona
+
+
+async def say(service: Service, credential: str | None, message: dict[str, Any]) -> str:
+    """The type of what a message is answered with, or the code of the error."""
+    async with opened(service) as socket:
+        if credential is not None:
+            await socket.send("authenticate", token=credential)
+            if (refused := await socket.receive())["type"] == "error":
+                return str(refused["error"]["code"])
+        await socket.send(**message)
+        answer = await socket.receive()
+        return str(answer["error"]["code"] if answer["type"] == "error" else answer["type"])
+
+
+def expected_over_websocket(row: SocketRow, persona: Persona) -> str:
+    if persona in NOBODY:
+        return "unauthenticated"
+    if persona is Persona.BEFORE_TOTP:
+        return "totp_enrolment_required"
+    if persona in row.allowed:
+        return row.answered
+    return row.not_found if persona in row.general else "missing_scope"
 
 
 def expected(row: Row, persona: Persona) -> int:

@@ -22,11 +22,15 @@ UNAUDITED = {
     "pages": "the text of a document, whose entry tells of it",
     "chunks": "the text of a document, whose entry tells of it",
     "refresh_tokens": "descendants of a login, whose entry tells of it",
+    "socket_tickets": "stand for a credential that is there already, for half a minute",
     "guesses": "a counter",
     "job_turns": "kept by the service itself",
     "file_deletions": "kept by the service itself",
     "idempotency_keys": "what a request does has its own entry",
     "index_state": "kept by the service itself",
+    "index_rebuilds": "who starts and cancels one is told by the service",
+    "rebuild_claims": "kept by the service itself",
+    "workers": "kept by the service itself",
     "term_statistics": "kept by the service itself",
     "term_counts": "kept by the service itself",
 }
@@ -37,6 +41,8 @@ WRITTEN_BY_SERVICES = {
     Action.SECRETS_ROTATED,
     Action.AUDIT_EXPORTED,
     Action.INDEX_REPAIRED,
+    Action.INDEX_REBUILD_STARTED,
+    Action.INDEX_REBUILD_CANCELLED,
 }
 
 

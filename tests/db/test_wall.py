@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.access import Permission
 from app.core.errors import UserNotFound
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
-from app.core.retrieval import Query, QueryTerm, Scope, SearchFilter, Trust
+from app.core.retrieval import Query, QueryTerm, Scope, SearchFilter, Trust, WeighedTerms
 from app.db import queue, repositories
 from app.db.engine import AnyTransaction, Database
 from app.db.models import Base, Document, Stage
@@ -35,15 +35,20 @@ from app.db.repositories.bots import (
     BotUseRepository,
     BotVersionRepository,
 )
+from app.db.repositories.branches import BranchRepository, Place
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository
-from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.idempotency import IdempotencyRepository
 from app.db.repositories.identity import IdentityRepository
 from app.db.repositories.index_health import IndexHealthRepository
+from app.db.repositories.new_chunks import NewChunk
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.places import PlaceRepository
+from app.db.repositories.session_files import SessionFileRepository
+from app.db.repositories.sessions import SessionRepository
+from app.db.repositories.shares import ShareRepository
 from app.db.repositories.texts import TextsRepository
 from app.db.repositories.turns import NewTurn, TurnRepository
 from app.db.repositories.versions import NewPage, VersionRepository
@@ -54,6 +59,7 @@ for module in pkgutil.iter_modules(repositories.__path__):
 
 # These work in transactions of the system principal; their tables are out of the application's reach altogether.
 OF_CREDENTIALS = {"ApiKeyRepository", "OneTimeRepository", "UserRepository"}
+OF_WORKERS = {"queue.show_sign_of_life", "queue.sign_off", "queue.workers_alive"}
 METHODS = {
     f"{kind.__name__}.{name}"
     for kind in (*Repository.__subclasses__(), *TextRepository.__subclasses__())
@@ -61,12 +67,16 @@ METHODS = {
     for name, member in vars(kind).items()
     if inspect.isfunction(member) and not name.startswith("_")
 }
-METHODS |= {
-    f"queue.{name}"
-    for name, member in vars(queue).items()
-    if inspect.iscoroutinefunction(member) and not name.startswith("_")
-} - {"queue.claim", "queue.backlog", "queue.announce"}
-"""Of the queue all but what the system principal does, and a notification, which touches no row."""
+METHODS |= (
+    {
+        f"queue.{name}"
+        for name, member in vars(queue).items()
+        if inspect.iscoroutinefunction(member) and not name.startswith("_")
+    }
+    - {"queue.claim", "queue.backlog", "queue.announce", "queue.wake"}
+    - OF_WORKERS
+)
+"""Of the queue all but what the system principal does, and notifications, which touch no row."""
 
 DIRECT = {
     name for name in METHODS if name.split(".")[0] in {c.__name__ for c in TextRepository.__subclasses__()}
@@ -74,7 +84,14 @@ DIRECT = {
 VECTOR = np.ones(4, dtype=np.float32)
 TERM = 4711
 CHUNK = NewChunk(
-    ordinal=7, page=1, start=0, end=6, text="canary", language="en", terms={TERM: 1.0}, embedding=VECTOR
+    ordinal=7,
+    page=1,
+    start=0,
+    end=6,
+    text="canary",
+    language="en",
+    terms=WeighedTerms.of({TERM: 1.0}),
+    embedding=VECTOR,
 )
 NEW_DOCUMENT = {"title": "t", "content_type": "text/plain", "size_bytes": 1}
 
@@ -90,6 +107,7 @@ class Victim:
     listed_user: str
     bot_id: str
     claim: Claim
+    shelf_id: str
 
     def search(
         self, session: AsyncSession, visible: int, exact_up_to: int = 10_000, **where: Any
@@ -163,6 +181,11 @@ async def adopt(session: AsyncSession, v: Victim) -> object:
     return None if adopted is document else adopted
 
 
+def part(session: AsyncSession, v: Victim) -> Awaitable[object]:
+    document = Document(id=v.document_id, origin="file:/one", other_origins=["file:/two"])
+    return VersionRepository(session, v.principal).part(document, "file:/one")
+
+
 async def problems_of(session: AsyncSession, v: Victim) -> object:
     problems = await IndexHealthRepository(session, v.principal).problems(embedding_model="another")
     return {name: count for name, count in problems.items() if count}
@@ -177,6 +200,20 @@ async def to_process_anew(session: AsyncSession, v: Victim) -> object:
 
 async def queue_of(session: AsyncSession, v: Victim) -> object:
     return [number for number in await IndexHealthRepository(session, v.principal).queue() if number]
+
+
+OTHER_ANSWER = Place("sess_2", "assistant", "changed")
+
+
+async def siblings_of(session: AnyTransaction, v: Victim) -> object:
+    branches = BranchRepository(session, v.principal)
+    await branches.show(OTHER_ANSWER, "msg_second_answer")  # so that there are parents
+    return await branches.siblings("sess_2", ["", "msg_second_question"])
+
+
+async def state_of(session: AsyncSession, v: Victim) -> object:
+    """The victim's session has files."""
+    return (await TurnRepository(session, v.principal).state("sess_1")).files_id
 
 
 CASES: dict[str, list[Case]] = {
@@ -317,6 +354,7 @@ CASES: dict[str, list[Case]] = {
         )
     ],
     "VersionRepository.adopt": [adopt],
+    "VersionRepository.part": [part],
     "VersionRepository.start_again": [
         lambda s, v: VersionRepository(s, v.principal).start_again(v.document_id, {"pending": {"a": 1}})
     ],
@@ -376,6 +414,7 @@ CASES: dict[str, list[Case]] = {
             v.answer_id, model="other", bot_version_id="botv_1"
         )
     ],
+    "TurnRepository.state": [state_of],
     "TurnRepository.interrupt_dead_answer": [
         lambda s, v: TurnRepository(s, v.principal).interrupt_dead_answer(
             "sess_1", before=datetime(2100, 1, 1, tzinfo=UTC)
@@ -384,6 +423,36 @@ CASES: dict[str, list[Case]] = {
     "TurnRepository.finish_answer": [
         lambda s, v: TurnRepository(s, v.principal).finish_answer(v.answer_id, FINISHED)
     ],
+    "TurnRepository.find_answer": [lambda s, v: TurnRepository(s, v.principal).find_answer(v.answer_id)],
+    "TurnRepository.write_part": [
+        lambda s, v: TurnRepository(s, v.principal).write_part(v.answer_id, "changed", [])
+    ],
+    "TurnRepository.end_dead": [
+        lambda s, v: TurnRepository(s, v.principal).end_dead(
+            v.answer_id, status="interrupted", finish_reason="x"
+        )
+    ],
+    "BranchRepository.find": [lambda s, v: BranchRepository(s, v.principal).find(v.answer_id)],
+    "BranchRepository.answer_again": [
+        lambda s, v: BranchRepository(s, v.principal).answer_again(
+            OTHER_ANSWER, "msg_second_answer", answer_id="msg_again", model="m", history=9
+        )
+    ],
+    "BranchRepository.ask_otherwise": [
+        lambda s, v: BranchRepository(s, v.principal).ask_otherwise(
+            OTHER_ANSWER,
+            "msg_second_question",
+            "q",
+            question_id="msg_q",
+            answer_id="msg_a",
+            model="m",
+            history=9,
+        )
+    ],
+    "BranchRepository.show": [
+        lambda s, v: BranchRepository(s, v.principal).show(OTHER_ANSWER, "msg_second_answer")
+    ],
+    "BranchRepository.siblings": [siblings_of],
     "ConversationRepository.find_session": [
         lambda s, v: ConversationRepository(s, v.principal).find_session("sess_1")
     ],
@@ -391,6 +460,53 @@ CASES: dict[str, list[Case]] = {
         lambda s, v: ConversationRepository(s, v.principal).messages("sess_1", limit=9, offset=0)
     ],
 }
+LAST = (True, datetime(2100, 1, 1, tzinfo=UTC), "z")
+_SESSION_CASES: dict[str, list[Case]] = {
+    "SessionRepository.page": [
+        lambda s, v: SessionRepository(s, v.principal).page(limit=9, after=None, offset=0),
+        lambda s, v: SessionRepository(s, v.principal).page(limit=9, after=LAST, offset=0),
+    ],
+    "SessionRepository.examine": [
+        lambda s, v: SessionRepository(s, v.principal).examine(["canary"], limit=9, after=None, messages=9),
+        lambda s, v: SessionRepository(s, v.principal).examine(["canary"], limit=9, after=LAST, messages=9),
+    ],
+    "SessionRepository.find": [lambda s, v: SessionRepository(s, v.principal).find("sess_1")],
+    "SessionRepository.change": [
+        lambda s, v: SessionRepository(s, v.principal).change("sess_1", title="N", pinned=True)
+    ],
+    "SessionRepository.entitle": [lambda s, v: SessionRepository(s, v.principal).entitle("sess_1", "N")],
+    "SessionRepository.summarise": [
+        lambda s, v: SessionRepository(s, v.principal).summarise("sess_1", "N", through=1, known=None)
+    ],
+    "SessionRepository.judge": [
+        lambda s, v: SessionRepository(s, v.principal).judge(v.answer_id, {"rating": "up"})
+    ],
+    "SessionRepository.delete": [
+        lambda s, v: SessionRepository(s, v.principal).delete("sess_1", channel="c"),
+    ],
+    "SessionFileRepository.shelf": [
+        lambda s, v: SessionFileRepository(s, v.principal).shelf("sess_1", title="N", name="N"),
+        lambda s, v: SessionFileRepository(s, v.principal).shelf("sess_new", title="N", name="N"),
+    ],
+    "SessionFileRepository.progress": [
+        lambda s, v: SessionFileRepository(s, v.principal).progress(v.shelf_id, known=["doc_filed"], limit=9)
+    ],
+    "ShareRepository.add": [lambda s, v: add_share(s, v, "another")],
+    "ShareRepository.count": [lambda s, v: ShareRepository(s, v.principal).count("sess_1")],
+    "ShareRepository.newest": [
+        lambda s, v: ShareRepository(s, v.principal).newest("sess_1", limit=9, offset=0)
+    ],
+    "ShareRepository.revoke": [lambda s, v: ShareRepository(s, v.principal).revoke("sess_1", None)],
+}
+CASES |= _SESSION_CASES
+
+
+def add_share(session: AnyTransaction, v: Victim, token_hash: str) -> Awaitable[object]:
+    return ShareRepository(session, v.principal).add(
+        "sess_1", token_hash=token_hash, title="canary", messages=[], expires_at=None
+    )
+
+
 IDEMPOTENT: dict[str, Any] = {"patience": timedelta(minutes=1), "lifetime": timedelta(hours=1)}
 FINISHED: dict[str, Any] = {
     "content": "changed",
@@ -400,6 +516,7 @@ FINISHED: dict[str, Any] = {
     "model": "m",
     "refused": False,
     "finish_reason": "stop",
+    "guardrails": None,
     "latency_ms": 1,
 }
 
@@ -462,18 +579,27 @@ async def new_victim(database: Database) -> Victim:
         first = replace(CHUNK, ordinal=0)
         await documents.add_chunks("doc_1", [first], embedding_model="m")
         turns = TurnRepository(session, principal)
-        assert await turns.open_turn(new_turn("sess_1", "first"), history=0)
-        assert await turns.open_turn(new_turn("sess_2", "second"), history=0)
+        assert await turns.open_turn(new_turn("sess_1", "first"), history=0) is not None
+        assert await turns.open_turn(new_turn("sess_2", "second"), history=0) is not None
         await turns.finish_answer("msg_second_answer", FINISHED)
+        assert await ShareRepository(session, principal).add(
+            "sess_1", token_hash="known", title="canary", messages=[], expires_at=None
+        )
         await queue.enqueue(
             session, document_id="doc_1", organization_id=principal.organization, generation=1
         )
+        shelf = await SessionFileRepository(session, principal).shelf("sess_1", title="T", name="N")
+        assert shelf is not None
+        filed = {**values, "id": "doc_filed", "collection_id": shelf.collection_id, "chunk_count": 0}
+        assert await documents.add_completed(filed, ["canary"]) is not None
         await OutboxRepository(session, principal).add("k1", grace=timedelta(hours=1))
         await IdempotencyRepository(session, principal).begin("known", route="r", **IDEMPOTENT)
     async with database.unit_of_work(SYSTEM) as session:
         claim = await queue.claim(session, claimed_by="worker", lease=timedelta(hours=1))
         assert claim is not None
-    return Victim(principal, collection_id, "doc_1", "msg_first_answer", other.id, bot_id, claim)
+    return Victim(
+        principal, collection_id, "doc_1", "msg_first_answer", other.id, bot_id, claim, shelf.collection_id
+    )
 
 
 async def snapshot(session: AsyncSession) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.rag import embedding, local_model, openai_embeddings
+from app.rag.circuits import Circuits
 from app.rag.embedding import EmbeddingConfig, EmbeddingModel, LocalEmbeddings
 from app.rag.errors import (
     EmbeddingDimensionUnknown,
@@ -50,6 +51,7 @@ class FakeProvider:
     """An embeddings endpoint that answers what `script` says, or properly when it says nothing."""
 
     def __init__(self, script: Script | None = None, *, as_numbers: bool = False) -> None:
+        self.circuits = Circuits()
         self.requests: list[Request] = []
         self.inputs: list[list[str]] = []
         self.in_flight = 0

@@ -1,11 +1,13 @@
 """Questions, answers, and the events of a stream."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from app.api.schemas.base import ErrorDetail, OpaqueId, RequestModel, ResponseModel
+from app.api.schemas.documents import DocumentEvent
 from app.api.schemas.filters import Filters
 from app.api.schemas.search import CollectionIds, TopK
 
@@ -22,7 +24,35 @@ class ChatConfig(RequestModel):
     temperature: float | None = Field(None, ge=0, le=2)
 
 
-class ChatRequest(RequestModel):
+class AnswerOptions(RequestModel):
+    """How a question is to be answered."""
+
+    bot_id: OpaqueId | None = Field(
+        None,
+        description="Who answers: a bot's id, or `default` for the one of the service's settings."
+        " Default: who answered last in this session.",
+    )
+    collection_ids: CollectionIds | None = None
+    filters: Filters | None = None
+    config: ChatConfig = Field(default_factory=ChatConfig)
+    stream: bool = False
+
+
+class RegenerateRequest(AnswerOptions):
+    pass
+
+
+class EditRequest(AnswerOptions):
+    message: MessageText
+
+    @model_validator(mode="after")
+    def _is_a_question(self) -> Self:
+        if not self.message.strip():
+            raise ValueError("the message is blank")
+        return self
+
+
+class ChatRequest(AnswerOptions):
     session_id: OpaqueId | None = Field(
         None, description="Made when unknown; leave it out for a new session.", examples=["sess_abc123"]
     )
@@ -33,15 +63,6 @@ class ChatRequest(RequestModel):
         max_length=200,
         description="Instead of `message`: the conversation so far, the question last. Nothing earlier is read.",
     )
-    bot_id: OpaqueId | None = Field(
-        None,
-        description="Who answers: a bot's id, or `default` for the one of the service's settings."
-        " Default: who answered last in this session.",
-    )
-    collection_ids: CollectionIds | None = None
-    filters: Filters | None = None
-    config: ChatConfig = Field(default_factory=ChatConfig)
-    stream: bool = False
 
     @model_validator(mode="after")
     def _has_one_question(self) -> Self:
@@ -75,12 +96,24 @@ class Source(ResponseModel):
     snippet: str
     score: float
     cited: bool
+    supported: bool | None = Field(
+        None,
+        description="Whether it says all that it is cited for: numbers and names exactly, the words nearly."
+        " Null when it is not cited, or that can't be told.",
+    )
 
 
 class Usage(ResponseModel):
     prompt_tokens: int | None
     completion_tokens: int | None
     cost_usd: str | None = Field(examples=["0.00048"])
+
+
+class PendingDocument(ResponseModel):
+    document_id: str
+    title: str
+    status: Literal["uploaded", "processing"]
+    progress: float
 
 
 class ChatResponse(ResponseModel):
@@ -90,14 +123,30 @@ class ChatResponse(ResponseModel):
     sources: list[Source]
     refused: bool = Field(description="The documents hold no answer; no model was asked or it found none.")
     usage: Usage
-    model: str
-    finish_reason: str
+    model: str = Field(description="Who answered; `extractive` are the documents' own sentences.")
+    finish_reason: str = Field(description="`stop`, `length`, … of the model; `stopped` by the client.")
+    fallback: bool = Field(description="Whether another one answered than the bot's model.")
+    fallback_reason: str | None = Field(description="The code of the error that kept that one from it.")
+    pending_documents: list[PendingDocument] = Field(
+        description="Files of the session that were still being read, so that the answer could not use them."
+    )
+
+
+class BranchResponse(ResponseModel):
+    session_id: str
 
 
 class SessionEvent(ResponseModel):
     type: Literal["session"] = "session"
     session_id: str
     message_id: str
+
+
+class DocumentProgressEvent(ResponseModel):
+    """How far a file of the session is. It has the id of the event before it."""
+
+    type: Literal["document_progress"] = "document_progress"
+    document: DocumentEvent
 
 
 class SourcesEvent(ResponseModel):
@@ -121,20 +170,44 @@ class ErrorEvent(ResponseModel):
 
 
 StreamEvent = Annotated[
-    SessionEvent | SourcesEvent | DeltaEvent | DoneEvent | ErrorEvent, Field(discriminator="type")
+    SessionEvent | DocumentProgressEvent | SourcesEvent | DeltaEvent | DoneEvent | ErrorEvent,
+    Field(discriminator="type"),
 ]
 
 
+class Feedback(ResponseModel):
+    """What the owner of the session thinks of an answer."""
+
+    rating: Literal["up", "down"]
+    comment: str | None
+    created_at: datetime
+
+
 class MessageResponse(ResponseModel):
-    """One message of a session. `status` of an answer: streaming, complete, interrupted or failed."""
+    """One message of a session. `status` of an answer: streaming, complete, stopped, interrupted or failed.
+
+    `sibling_ids` are the messages that stand in each other's place, itself among them, oldest first: the questions as
+    they were edited, the answers as they were regenerated. `active` is the branch that the conversation goes on with.
+    """
 
     id: str
     role: Literal["user", "assistant", "system"]
     content: str
-    status: Literal["streaming", "complete", "interrupted", "failed"]
+    status: Literal["streaming", "complete", "stopped", "interrupted", "failed"]
     sources: list[Source]
     usage: dict[str, Any] | None
     model: str | None
     refused: bool
     finish_reason: str | None
+    feedback: Feedback | None
+    guardrails: dict[str, Any] | None = Field(
+        description="What the guardrails did for this answer: kinds and counts, never what was found.",
+        examples=[{"masked": {"email": 2}, "removed": {"image": 1}, "refused": "no_answer"}],
+    )
     created_at: datetime
+    active: bool
+    sibling_ids: list[str] = Field(default_factory=list)
+
+    @classmethod
+    def of(cls, message: Any, sibling_ids: Sequence[str]) -> Self:
+        return cls.model_validate(message).model_copy(update={"sibling_ids": list(sibling_ids)})

@@ -1,10 +1,18 @@
 """The tables. Alembic owns their creation; a test compares these classes with the migrated database."""
 
-from app.db.models.accounts import Guesses, Invitation, Login, PasswordReset, RecoveryCode, RefreshToken
+from app.db.models.accounts import (
+    Guesses,
+    Invitation,
+    Login,
+    PasswordReset,
+    RecoveryCode,
+    RefreshToken,
+    SocketTicket,
+)
 from app.db.models.audit import AuditEntry
 from app.db.models.base import Base
 from app.db.models.bots import Bot, BotCollection, BotUser, BotVersion
-from app.db.models.conversations import Message, MessageStatus, Session
+from app.db.models.conversations import Message, MessageStatus, Session, SessionShare, TitleSource
 from app.db.models.documents import (
     Chunk,
     Collection,
@@ -18,7 +26,8 @@ from app.db.models.documents import (
     TermStatistic,
 )
 from app.db.models.identity import ApiKey, Organization, User
-from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn
+from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn, WorkerSign
+from app.db.models.rebuilds import IndexRebuild, RebuildClaim, RebuildState
 
 __all__ = [
     "ApiKey",
@@ -36,6 +45,7 @@ __all__ = [
     "FileDeletion",
     "Guesses",
     "IdempotencyKey",
+    "IndexRebuild",
     "IndexState",
     "Invitation",
     "Job",
@@ -46,11 +56,17 @@ __all__ = [
     "Organization",
     "Page",
     "PasswordReset",
+    "RebuildClaim",
+    "RebuildState",
     "RecoveryCode",
     "RefreshToken",
     "Session",
+    "SessionShare",
+    "SocketTicket",
     "Stage",
     "TermCount",
     "TermStatistic",
+    "TitleSource",
     "User",
+    "WorkerSign",
 ]

@@ -83,6 +83,17 @@ class PasswordReset(Base):
     used_at: Mapped[datetime | None]
 
 
+class SocketTicket(Base):
+    """What opens one WebSocket connection, once, as the caller whose credential this is."""
+
+    __tablename__ = "socket_tickets"
+
+    token_hash: Mapped[Id]
+    organization_id: Mapped[str] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
+    credential_encrypted: Mapped[str]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class Guesses(Base):
     """When somebody last guessed at something; `subject` is a hash of what was guessed at, and from where."""
 

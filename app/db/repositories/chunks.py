@@ -8,6 +8,7 @@ from typing import Any, Final
 from pgvector import HalfVector
 from sqlalchemy import text
 
+from app.core.ids import FIRST_OF_SESSIONS
 from app.core.retrieval import Condition, Hit, Operator, Query, Scope, SearchFilter
 from app.db.repositories.base import TextRepository
 from app.db.repositories.search_statement import Form, Shape, retrieval
@@ -45,16 +46,16 @@ class ChunkRepository(TextRepository):
         key: tuple[str, ...] = (self.organization_id,)
         if where.collection_ids is not None:
             key += (str(hash(frozenset(where.collection_ids))),)  # the ids themselves could be megabytes
+        elif where.session_collection_id is not None:
+            key += (where.session_collection_id,)
         known = sizes.get(key)
         if known is None:
-            condition = (
-                "AND collection_id = ANY(CAST(:collection_ids AS text[]))" if where.collection_ids else ""
-            )
+            parameters: dict[str, Any] = {}
+            condition = _place_condition(where, "collection_id", parameters)
             row = (
                 await self.session.execute(
-                    text(_SCOPE.format(condition=condition)),
-                    {"organization_id": self.organization_id}
-                    | ({"collection_ids": list(where.collection_ids)} if where.collection_ids else {}),
+                    text(_SCOPE.format(condition=f"AND {condition}")),
+                    {"organization_id": self.organization_id, **parameters},
                 )
             ).one()
             counted: Mapping[str, int] = json.loads(row.languages or "{}")
@@ -154,11 +155,8 @@ _COMPARISONS: Final = {Operator.GT: ">", Operator.GTE: ">=", Operator.LT: "<", O
 
 def _conditions(where: SearchFilter) -> tuple[str, dict[str, Any]]:
     """The filter as SQL over `c`, every value a bound parameter; the text is made of constants only."""
-    parts: list[str] = []
     parameters: dict[str, Any] = {}
-    if where.collection_ids is not None:
-        parts.append("c.collection_id = ANY(CAST(:collection_ids AS text[]))")
-        parameters["collection_ids"] = list(where.collection_ids)
+    parts = [_place_condition(where, "c.collection_id", parameters)]
     if where.document_ids is not None:
         parts.append("c.document_id = ANY(CAST(:document_ids AS text[]))")
         parameters["document_ids"] = list(where.document_ids)
@@ -171,6 +169,18 @@ def _conditions(where: SearchFilter) -> tuple[str, dict[str, Any]]:
         # As a truth value it stays a lookup in a hashed list; as a join it could turn the plan around.
         parts.append(f"(c.document_id IN (SELECT d.id FROM documents d WHERE {of_document})) IS TRUE")
     return "".join(f" AND {part}" for part in parts), parameters
+
+
+def _place_condition(where: SearchFilter, column: str, parameters: dict[str, Any]) -> str:
+    """The collections: those that are named, or all that are nobody's session's but the one that is asked in."""
+    if where.collection_ids is not None:
+        parameters["collection_ids"] = list(where.collection_ids)
+        return f"{column} = ANY(CAST(:collection_ids AS text[]))"
+    shared = f"{column} COLLATE \"C\" < '{FIRST_OF_SESSIONS}'"
+    if where.session_collection_id is None:
+        return shared
+    parameters["session_collection_id"] = where.session_collection_id
+    return f"({shared} OR {column} = CAST(:session_collection_id AS text))"
 
 
 def _document_conditions(where: SearchFilter, parameters: dict[str, Any]) -> str:

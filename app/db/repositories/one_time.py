@@ -1,4 +1,4 @@
-"""One-time tokens: invitations and password resets. Used in transactions of the system principal."""
+"""One-time tokens: invitations, password resets and tickets of WebSocket connections. Used in transactions of the system principal."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core import clock, ids
 from app.core.principal import Role
-from app.db.models import Invitation, PasswordReset
+from app.db.models import Invitation, PasswordReset, SocketTicket
 from app.db.repositories.base import Repository
 
 
@@ -47,6 +47,39 @@ async def forget_password_resets(session: AsyncSession, user_id: str) -> None:
     await session.execute(
         delete(PasswordReset).where(PasswordReset.user_id == user_id, PasswordReset.used_at.is_(None))
     )
+
+
+async def add_socket_ticket(
+    session: AsyncSession,
+    *,
+    organization_id: str,
+    token_hash: str,
+    credential_encrypted: str,
+    expires_at: datetime,
+) -> None:
+    await session.execute(
+        insert(SocketTicket).values(
+            token_hash=token_hash,
+            organization_id=organization_id,
+            credential_encrypted=credential_encrypted,
+            expires_at=expires_at,
+        )
+    )
+
+
+async def use_socket_ticket(session: AsyncSession, token_hash: str) -> str | None:
+    """Use up a ticket, and give the credential that it stands for; None when it is unknown, expired or used already."""
+    credential: str | None = await session.scalar(
+        delete(SocketTicket)
+        .where(SocketTicket.token_hash == token_hash, SocketTicket.expires_at > func.now())
+        .returning(SocketTicket.credential_encrypted)
+    )
+    return credential
+
+
+async def forget_socket_tickets(session: AsyncSession) -> None:
+    """Those that have expired."""
+    await session.execute(delete(SocketTicket).where(SocketTicket.expires_at <= func.now()))
 
 
 class OneTimeRepository(Repository):

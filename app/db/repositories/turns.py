@@ -11,15 +11,33 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from app.core.errors import SessionBusy
+from app.db.engine import AnyTransaction
 from app.db.repositories.base import TextRepository
 
-_OPEN_TURN: Final = text("""
+_STATE_OF_SESSION: Final = """\
+opened.title_source, opened.bot_id,
+       (SELECT c.id FROM collections c
+         WHERE c.organization_id = :organization_id AND c.session_id = :session_id) AS files_id,
+       CASE WHEN opened.summary IS NOT NULL
+             AND EXISTS (SELECT FROM messages m
+                          WHERE m.organization_id = :organization_id AND m.session_id = :session_id
+                            AND m.position = opened.summary_through AND m.active)
+            THEN opened.summary END AS summary"""
+_STATE: Final = text(f"""
+SELECT {_STATE_OF_SESSION} FROM sessions opened
+ WHERE opened.organization_id = :organization_id AND opened.id = :session_id
+""")
+
+_OPEN_TURN: Final = text(f"""
 WITH opened AS (
   INSERT INTO sessions (organization_id, id, owner_id, title, bot_id)
   VALUES (:organization_id, :session_id, :owner_id, :title, CAST(:bot_id AS text))
   ON CONFLICT (organization_id, id) DO UPDATE
-    SET updated_at = now(), bot_id = CASE WHEN :names_bot THEN excluded.bot_id ELSE sessions.bot_id END
-  RETURNING owner_id, bot_id
+    SET updated_at = now(),
+        title = CASE sessions.title_source WHEN 'file' THEN excluded.title ELSE sessions.title END,
+        title_source = CASE sessions.title_source WHEN 'file' THEN 'question' ELSE sessions.title_source END,
+        bot_id = CASE WHEN :names_bot THEN excluded.bot_id ELSE sessions.bot_id END
+  RETURNING owner_id, title_source, summary, summary_through, bot_id
 ), added AS (
   INSERT INTO messages (id, organization_id, session_id, role, content, status, model, bot_version_id)
   SELECT turn.id, :organization_id, :session_id, turn.role, turn.content, turn.status, turn.model, turn.bot_version_id
@@ -31,11 +49,11 @@ WITH opened AS (
    WHERE opened.owner_id = :owner_id
    ORDER BY turn.n
 )
-SELECT opened.owner_id, opened.bot_id,
+SELECT opened.owner_id, {_STATE_OF_SESSION},
        ARRAY(SELECT ROW(earlier.role, earlier.content)
                FROM (SELECT role, content, position FROM messages
-                      WHERE organization_id = :organization_id AND session_id = :session_id AND status = 'complete'
-                        AND content <> ''
+                      WHERE organization_id = :organization_id AND session_id = :session_id AND active
+                        AND status IN ('complete', 'stopped') AND content <> ''
                       ORDER BY position DESC LIMIT :history) AS earlier
               ORDER BY earlier.position) AS history
   FROM opened
@@ -55,9 +73,32 @@ UPDATE messages SET status = 'interrupted', finish_reason = 'interrupted', updat
 _FINISH_ANSWER: Final = text("""
 UPDATE messages SET content = :content, status = :status, sources = CAST(:sources AS jsonb),
        usage = CAST(:usage AS jsonb), model = :model, refused = :refused, finish_reason = :finish_reason,
-       latency_ms = :latency_ms, updated_at = now()
+       latency_ms = :latency_ms, error = CAST(:error AS jsonb), fallback = :fallback,
+       guardrails = CAST(:guardrails AS jsonb), updated_at = now()
  WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
 """)
+
+_STORED: Final = text("""
+SELECT m.session_id, m.content, m.status, m.sources, m.usage, m.model, m.refused, m.finish_reason, m.error, m.fallback,
+       (SELECT q.content FROM messages q
+         WHERE q.organization_id = m.organization_id AND q.session_id = m.session_id AND q.role = 'user'
+           AND q.position < m.position
+         ORDER BY q.position DESC LIMIT 1) AS question
+  FROM messages m JOIN sessions s ON s.organization_id = m.organization_id AND s.id = m.session_id
+ WHERE m.organization_id = :organization_id AND m.id = :answer_id AND m.role = 'assistant' AND s.owner_id = :owner_id
+""")
+
+_WRITE_PART: Final = text("""
+UPDATE messages SET content = :content, sources = coalesce(CAST(:sources AS jsonb), sources), updated_at = now()
+ WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
+""")
+
+_END_DEAD: Final = text("""
+UPDATE messages SET status = :status, finish_reason = :finish_reason, updated_at = now()
+ WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming' RETURNING id
+""")
+
+_NOTIFY: Final = text("SELECT pg_notify(:channel, :payload)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +107,6 @@ class StoredTurn:
 
     role: str
     content: str
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedTurn:
-    """What a turn begins with: the messages before it, oldest first, and the bot of its session."""
-
-    history: list[StoredTurn]
-    bot_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +122,45 @@ class NewTurn:
     bot_id: str | None = None
     bot_version_id: str | None = None
     names_bot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer as far as it is stored; `question` is the one asked last before it."""
+
+    session_id: str
+    content: str
+    status: str
+    sources: list[dict[str, Any]]
+    usage: dict[str, Any]
+    model: str
+    refused: bool
+    finish_reason: str
+    error: dict[str, Any] | None
+    fallback: str | None
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What a turn must know of its session. `files_id` is the collection of its own files, if it has any.
+
+    The summary is of older messages of the branch that is shown.
+    """
+
+    title_source: str = "question"
+    files_id: str | None = None
+    summary: str | None = None
+    bot_id: str | None = None
+    """The bot that answered last; None is the environment's."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTurn:
+    """What a turn begins with: the messages before it, oldest first, and its session."""
+
+    history: list[StoredTurn]
+    state: SessionState
 
 
 class TurnRepository(TextRepository):
@@ -115,7 +187,7 @@ class TurnRepository(TextRepository):
             raise
         if row.owner_id != self.principal.id:
             return None
-        return OpenedTurn([StoredTurn(*message) for message in row.history], row.bot_id)
+        return OpenedTurn([StoredTurn(*message) for message in row.history], _state(row))
 
     async def hand_to_bot(self, answer_id: str, *, model: str, bot_version_id: str | None) -> None:
         """Note who answers, where that is the session's bot, which is known only when the turn is open."""
@@ -128,6 +200,15 @@ class TurnRepository(TextRepository):
                 "bot_version_id": bot_version_id,
             },
         )
+
+    async def state(self, session_id: str) -> SessionState:
+        """That of a session, for turns that begin a branch of it."""
+        row = (
+            await self.session.execute(
+                _STATE, {"organization_id": self.organization_id, "session_id": session_id}
+            )
+        ).one_or_none()
+        return SessionState() if row is None else _state(row)
 
     async def interrupt_dead_answer(self, session_id: str, *, before: datetime) -> None:
         """Let go of a session whose answer was left streaming, by a process that must have died since."""
@@ -146,5 +227,66 @@ class TurnRepository(TextRepository):
                 **values,
                 "sources": json.dumps(values["sources"]),
                 "usage": json.dumps(values["usage"]),
+                "error": None if values.get("error") is None else json.dumps(values["error"]),
+                "fallback": values.get("fallback"),
+                "guardrails": None if values.get("guardrails") is None else json.dumps(values["guardrails"]),
             },
         )
+
+    async def find_answer(self, answer_id: str) -> StoredAnswer | None:
+        """An answer in a session of the caller's."""
+        values = {
+            "organization_id": self.organization_id,
+            "owner_id": self.principal.id,
+            "answer_id": answer_id,
+        }
+        row = (await self.session.execute(_STORED, values)).one_or_none()
+        if row is None:
+            return None
+        return StoredAnswer(
+            session_id=row.session_id,
+            content=row.content,
+            status=row.status,
+            sources=_json(row.sources) or [],
+            usage=_json(row.usage) or {},
+            model=row.model or "",
+            refused=row.refused,
+            finish_reason=row.finish_reason or "",
+            error=_json(row.error),
+            fallback=row.fallback,
+            question=row.question or "",
+        )
+
+    async def write_part(self, answer_id: str, content: str, sources: list[dict[str, Any]] | None) -> None:
+        """Store an answer as far as it has come; `sources` None leaves those that are stored."""
+        values = {
+            "organization_id": self.organization_id,
+            "answer_id": answer_id,
+            "content": content,
+            "sources": None if sources is None else json.dumps(sources),
+        }
+        await self.session.execute(_WRITE_PART, values)
+
+    async def end_dead(self, answer_id: str, *, status: str, finish_reason: str) -> bool:
+        """Let go of an answer whose process is gone; whether it was still streaming."""
+        values = {
+            "organization_id": self.organization_id,
+            "answer_id": answer_id,
+            "status": status,
+            "finish_reason": finish_reason,
+        }
+        return (await self.session.scalar(_END_DEAD, values)) is not None
+
+
+def _state(row: Any) -> SessionState:
+    return SessionState(row.title_source, row.files_id, row.summary, row.bot_id)
+
+
+async def notify(session: AnyTransaction, channel: str, payload: str) -> None:
+    """Tell all processes, once the transaction is committed."""
+    await session.execute(_NOTIFY, {"channel": channel, "payload": payload})
+
+
+def _json(value: Any) -> Any:
+    """asyncpg gives JSON as text, SQLAlchemy what it says."""
+    return json.loads(value) if isinstance(value, str) else value

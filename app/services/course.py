@@ -1,0 +1,309 @@
+"""The course of a turn: both messages stored whatever happens in between, and each step told to whoever follows.
+
+The database is used in three short transactions (open the turn, search, finish it); none is open while a provider is
+asked. A turn that is told to end keeps what there is of its answer.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+
+import structlog
+
+from app.core import clock, ids
+from app.core.bots import Bot
+from app.core.errors import (
+    AppError,
+    MessageNotFound,
+    NotAnAnswer,
+    NotAQuestion,
+    SessionBusy,
+    SessionNotFound,
+)
+from app.core.principal import Principal
+from app.db.engine import AnyTransaction
+from app.db.models import MessageStatus
+from app.db.repositories.branches import BranchRepository
+from app.db.repositories.turns import NewTurn, OpenedTurn, SessionState, TurnRepository
+from app.rag.llms import Turn
+from app.services import answering, bots, recaps, session_files
+from app.services.answering import Draft
+from app.services.answers import AnswerDone, ChatEvent, Question, Source, TurnFailed, TurnStarted
+from app.services.live import LiveTurn
+from app.services.recaps import Ended
+from app.services.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+STOPPED: Final = "stopped"
+_TITLE_CHARACTERS: Final = 80
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    draft: Draft
+    bot: Bot
+    question: Question
+    history: list[Turn]
+    earlier: Sequence[Turn]
+    state: SessionState
+
+
+async def run(runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn) -> None:
+    """One turn from its question to its end. Raises nothing: `turn` has the answer, or what failed."""
+    try:
+        opened = await _open(runtime, principal, question, turn)
+    except AppError as error:
+        turn.fail(error)
+        return
+    except Exception as error:  # the top of a task: whoever waits for it must be told, whatever it is
+        log.error("turn_failed", exc_info=error)
+        turn.fail(error)
+        return
+    draft = opened.draft
+    status: MessageStatus = MessageStatus.COMPLETE
+    failure: Exception | None = None
+    try:
+        turn.add(TurnStarted(draft.session_id, draft.message_id))
+        async with session_files.told(runtime, principal, opened.state.files_id, turn.add) as pending:
+            draft.pending = pending
+            async with aclosing(
+                answering.answer(runtime, principal, opened.bot, opened.question, opened.history, draft)
+            ) as events:
+                await _hand_on(events, turn)
+    except asyncio.CancelledError:
+        status, failure = _told_to_end(turn, draft)
+    except AppError as error:
+        status = MessageStatus.INTERRUPTED if draft.pieces else MessageStatus.FAILED
+        draft.finish_reason, failure = error.code, error
+    except Exception as error:  # the answer's row must not stay open
+        log.error("turn_failed", message_id=draft.message_id, exc_info=error)
+        status, failure = MessageStatus.FAILED, error
+        draft.finish_reason = "internal_error"
+    turn.is_ending = True
+    await _end(runtime, principal, turn, draft, status, failure)
+    if turn.done is not None and opened.question.history is None:
+        ended = Ended(draft.session_id, opened.state.title_source, opened.earlier, turn.asked, draft.text)
+        recaps.follow(runtime, principal, opened.bot, ended)
+
+
+async def _hand_on(events: AsyncGenerator[ChatEvent, None], turn: LiveTurn) -> None:
+    if turn.is_ending:  # it was told to while it was being opened
+        raise asyncio.CancelledError
+    async for event in events:
+        turn.add(event)
+
+
+def _told_to_end(turn: LiveTurn, draft: Draft) -> tuple[MessageStatus, AppError | None]:
+    if (task := asyncio.current_task()) is not None:
+        task.uncancel()
+    if turn.cause is None:
+        draft.finish_reason = STOPPED
+        return MessageStatus.STOPPED, None
+    draft.finish_reason = turn.cause.code
+    return MessageStatus.INTERRUPTED, turn.cause
+
+
+async def _end(
+    runtime: Runtime,
+    principal: Principal,
+    turn: LiveTurn,
+    draft: Draft,
+    status: MessageStatus,
+    failure: Exception | None,
+) -> None:
+    """Store what became of the answer, then tell it. What was not stored is not told as an answer."""
+    try:
+        await _finish(runtime, principal, draft, status, failure)
+    except Exception as error:  # the first failure is the one to report; the reaper will find the row
+        log.warning("answer_not_stored", message_id=draft.message_id, reason=type(error).__name__)
+        failure = failure or error
+    if failure is None:
+        turn.add(AnswerDone(draft.answer()))
+    else:
+        turn.fail(failure)
+
+
+async def _open(runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn) -> _Opened:
+    """Store the question and the row of the answer to come."""
+    runtime.require_matching_index()
+    bot = await bots.resolve(runtime, principal, question.bot_id)
+    names_bot = question.bot_id is not None or principal.bot_id is not None
+    draft = Draft(
+        session_id=turn.session_id,
+        message_id=turn.message_id,
+        model=bot.model.model,
+        started=time.monotonic(),
+    )
+    asked, stored = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
+    if stored.state.bot_id != _stored_id(bot) and not names_bot:
+        bot = await bots.resolve(runtime, principal, stored.state.bot_id)
+        draft.model = bot.model.model
+        await _hand_over(runtime, principal, draft, bot)
+    draft.session_id = turn.session_id
+    turn.asked = asked
+    earlier = [Turn(message.role, message.content) for message in stored.history]
+    said, summary = earlier, stored.state.summary if bot.summarise_history else None
+    if question.history is not None:
+        said, summary = list(question.history), None
+    where = replace(question.where, session_collection_id=stored.state.files_id)
+    return _Opened(
+        draft,
+        bot,
+        replace(question, message=asked, where=where),
+        recaps.given(runtime.settings, said, summary),
+        earlier,
+        stored.state,
+    )
+
+
+def _stored_id(bot: Bot) -> str | None:
+    """As the session keeps it: nothing for the environment's bot."""
+    return None if bot.version_id is None else bot.id
+
+
+async def _hand_over(runtime: Runtime, principal: Principal, draft: Draft, bot: Bot) -> None:
+    """The session's own bot answers, where the question names none."""
+    async with runtime.database.direct(principal) as session:
+        await TurnRepository(session, principal).hand_to_bot(
+            draft.message_id, model=draft.model, bot_version_id=bot.version_id
+        )
+
+
+async def _store_when_quiet(
+    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft, bot: Bot
+) -> tuple[str, OpenedTurn]:
+    """The question as it is stored, with what was said before it. Raises SessionBusy while another turn of the session runs.
+
+    A turn that nobody listens to any more gives way; for the others it waits as long as the settings say.
+    """
+    loop = asyncio.get_running_loop()
+    deadline, pause = loop.time() + runtime.settings.chat_busy_wait_seconds, _FIRST_PAUSE_SECONDS
+    are_dead_gone = False
+    while True:
+        try:
+            return await _store(runtime, principal, question, turn, draft, bot)
+        except SessionBusy:
+            other = runtime.turns.of_session(principal, turn.session_id)
+            if other is not None and other.is_left_alone:
+                other.stop()
+                await other.ended()
+            elif not are_dead_gone:
+                are_dead_gone = True
+                await _let_go_of_dead(runtime, principal, turn.session_id)
+            elif loop.time() + pause > deadline or turn.is_ending:
+                raise
+            else:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+async def _let_go_of_dead(runtime: Runtime, principal: Principal, session_id: str) -> None:
+    async with runtime.database.direct(principal) as session:
+        dead = clock.now() - timedelta(seconds=runtime.settings.longest_turn_seconds)
+        await TurnRepository(session, principal).interrupt_dead_answer(session_id, before=dead)
+
+
+async def _store(
+    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft, bot: Bot
+) -> tuple[str, OpenedTurn]:
+    # On disk at the latest with the answer, and before that nobody is told that it is stored.
+    async with runtime.database.direct(principal, flushed_later=True) as session:
+        if question.regenerates or question.edits:
+            return await _store_branch(runtime, session, principal, question, turn, draft, bot)
+        new = NewTurn(
+            session_id=draft.session_id,
+            title=" ".join(question.message.split())[:_TITLE_CHARACTERS],
+            question_id=ids.new(ids.Prefix.MESSAGE),
+            question=question.message,
+            answer_id=draft.message_id,
+            model=draft.model,
+            bot_id=_stored_id(bot),
+            bot_version_id=bot.version_id,
+            names_bot=question.bot_id is not None or principal.bot_id is not None,
+        )
+        stored = await TurnRepository(session, principal).open_turn(
+            new, history=runtime.settings.max_history_messages
+        )
+        if stored is None:
+            raise SessionNotFound
+        return question.message, stored
+
+
+async def _store_branch(
+    runtime: Runtime,
+    session: AnyTransaction,
+    principal: Principal,
+    question: Question,
+    turn: LiveTurn,
+    draft: Draft,
+    bot: Bot,
+) -> tuple[str, OpenedTurn]:
+    branches = BranchRepository(session, principal)
+    earlier_id = question.regenerates or question.edits or ""
+    place = await branches.find(earlier_id)
+    if place is None:
+        raise MessageNotFound
+    turn.session_id = place.session_id
+    history = runtime.settings.max_history_messages
+    if question.regenerates:
+        if place.role != "assistant":
+            raise NotAnAnswer
+        fork = await branches.answer_again(
+            place, earlier_id, answer_id=draft.message_id, model=draft.model, history=history
+        )
+    else:
+        if place.role != "user":
+            raise NotAQuestion
+        fork = await branches.ask_otherwise(
+            place,
+            earlier_id,
+            question.message,
+            question_id=ids.new(ids.Prefix.MESSAGE),
+            answer_id=draft.message_id,
+            model=draft.model,
+            history=history,
+        )
+    if bot.version_id is not None:
+        await TurnRepository(session, principal).hand_to_bot(
+            draft.message_id, model=draft.model, bot_version_id=bot.version_id
+        )
+    state = await TurnRepository(session, principal).state(place.session_id)
+    return fork.question, OpenedTurn(fork.history, state)
+
+
+def stored_source(source: Source) -> dict[str, Any]:
+    # `asdict` copies every value deeply, at ten times the cost.
+    return {name: getattr(source, name) for name in Source.__slots__}
+
+
+async def _finish(
+    runtime: Runtime, principal: Principal, draft: Draft, status: MessageStatus, failure: Exception | None
+) -> None:
+    usage = draft.usage
+    told = TurnFailed.of(failure) if isinstance(failure, AppError) else None
+    values: dict[str, Any] = {
+        "content": draft.text,
+        "status": status,
+        "sources": [stored_source(source) for source in draft.sources],
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cost_usd": None if usage.cost_usd is None else str(usage.cost_usd),
+        },
+        "model": draft.model,
+        "refused": draft.refused,
+        "finish_reason": draft.finish_reason,
+        "latency_ms": round((time.monotonic() - draft.started) * 1000),
+        "error": told and {"code": told.code, "message": told.message, "details": told.details},
+        "fallback": draft.fallback,
+        "guardrails": draft.guardrails,
+    }
+    async with runtime.database.direct(principal) as session:
+        await TurnRepository(session, principal).finish_answer(draft.message_id, values)
