@@ -5,6 +5,7 @@ pytest_plugins = (
     "tests.fixtures.service",
     "tests.fixtures.provider",
     "tests.fixtures.guarded",
+    "tests.fixtures.native_providers",
     "tests.fixtures.people",
     "tests.fixtures.workers",
 )
