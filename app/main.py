@@ -182,6 +182,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             spool=Spool(settings.data_dir / "spool"),
             listener=listener,
             web=PageFetcher(),
+            circuits=client.circuits,
         )
         await stack.enter_async_context(relay.running(runtime))
         yield runtime
