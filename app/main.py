@@ -207,6 +207,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             web=PageFetcher(AddressPolicy(settings.reachable_networks)),
             analysts=analysts,
             budget_facts=BudgetFacts(budgets_changed, lambda: listener.is_listening),
+            circuits=client.circuits,
         )
         stack.push_async_callback(runtime.background.aclose)
         await stack.enter_async_context(relay.running(runtime))
