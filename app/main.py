@@ -182,6 +182,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             spool=Spool(settings.data_dir / "spool"),
             listener=listener,
             web=PageFetcher(),
+            circuits=client.circuits,
         )
         stack.push_async_callback(runtime.background.aclose)
         await stack.enter_async_context(relay.running(runtime))

@@ -101,6 +101,9 @@ class OpenAIChat(CustomLLM):
 
 
 async def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
+    """One object, changed for each piece: making another takes longer than all that is done with it."""
+    piece = ChatResponse(message=_EMPTY)
+    fields = piece.__dict__
     try:
         async for line in _lines(reply):
             if not line.startswith(_DATA):
@@ -113,7 +116,8 @@ async def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
                 raise ValueError("the provider sent an error event")
             choices = event["choices"]
             delta = (choices[0].get("delta") or {}).get("content") if choices else None
-            yield ChatResponse.model_construct(message=_EMPTY, delta=delta, raw=event)
+            fields["delta"], fields["raw"] = delta, event
+            yield piece
     finally:
         await reply.aclose()
 

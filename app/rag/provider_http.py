@@ -14,7 +14,7 @@ import aiohttp
 
 from app.rag.circuits import Circuits
 
-_MOST_CONNECTIONS: Final = 500
+_MOST_CONNECTIONS: Final = 1_000
 
 
 class ProviderConnectionError(Exception):

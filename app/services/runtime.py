@@ -9,6 +9,7 @@ from app.core.errors import EmbeddingModelMismatch
 from app.db.engine import Database
 from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
+from app.rag.circuits import Circuits
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
 from app.rag.llms import ChatModel
@@ -42,6 +43,7 @@ class Runtime:
     spool: Spool
     listener: Listener
     web: PageFetcher
+    circuits: Circuits = field(default_factory=Circuits)
     turns: LiveTurns = field(default_factory=LiveTurns)
     background: Background = field(default_factory=Background)
 

@@ -35,13 +35,13 @@ _STREAM_DOCS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; or, when a stream is asked for, server-sent events: `session`, `sources`, `delta`…,"
         " and exactly one `done` (the answer) or `error`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     }
 }
 _EVENTS_DOCS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The rest of the events, as `POST /chat` streams them.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     204: {"description": "The event named was the last one."},
 }
