@@ -24,6 +24,7 @@ STATUS: Final[Mapping[Category, int]] = {
     Category.FORBIDDEN: 403,
     Category.NOT_FOUND: 404,
     Category.CONFLICT: 409,
+    Category.OUTDATED: 412,
     Category.TOO_LARGE: 413,
     Category.UNSUPPORTED: 415,
     Category.TARGET_TOO_LONG: 414,

@@ -34,17 +34,19 @@ class Listener:
         self._hearers: defaultdict[str, list[Callable[[str], None]]] = defaultdict(list)
 
     @contextmanager
-    def watching(self, channel: str, name: str = "") -> Iterator[asyncio.Event]:
-        """An event that is set by each notification of the name; whoever waits for it clears it."""
+    def watching(self, channel: str, *names: str) -> Iterator[asyncio.Event]:
+        """An event that is set by each notification of one of the names, or of none; whoever waits for it clears it."""
         event = asyncio.Event()
-        key = channel, name
-        self._watchers[key].add(event)
+        keys = {(channel, name) for name in names or ("",)}
+        for key in keys:
+            self._watchers[key].add(event)
         try:
             yield event
         finally:
-            self._watchers[key].discard(event)
-            if not self._watchers[key]:
-                del self._watchers[key]
+            for key in keys:
+                self._watchers[key].discard(event)
+                if not self._watchers[key]:
+                    del self._watchers[key]
 
     @contextmanager
     def hearing(self, channel: str, heard: Callable[[str], None]) -> Iterator[None]:

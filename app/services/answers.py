@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from app.core.bots import DEFAULT_BOT
 from app.core.errors import AppError
 from app.core.retrieval import EVERYTHING, SearchFilter
 from app.rag.llms import Turn
@@ -12,7 +11,9 @@ from app.rag.llms import Turn
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a caller asks. `session_id` None starts a new session; `top_k` and `temperature` None are the bot's.
+    """What a caller asks. `session_id` None starts a new session; `bot_id` None goes on with the session's bot.
+
+    `top_k` and `temperature` None are the bot's.
 
     `regenerates` names an answer that is to be given again (`message` is then its question's), `edits` a question that
     is to be asked otherwise: both begin a branch of the session beside what was there.
@@ -20,7 +21,7 @@ class Question:
 
     message: str
     session_id: str | None = None
-    bot_id: str = DEFAULT_BOT
+    bot_id: str | None = None
     history: tuple[Turn, ...] | None = None
     where: SearchFilter = EVERYTHING
     top_k: int | None = None
@@ -38,7 +39,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A chunk given to the model; `start` and `end` are code points into the text of its page."""
+    """A passage given to the model; `start` and `end` are code points into the text of its page, `chunk_id` its best chunk."""
 
     n: int
     document_id: str
@@ -51,6 +52,9 @@ class Source:
     snippet: str
     score: float
     cited: bool = False
+    supported: bool | None = None
+    """Whether it says all that it is cited for; None where it is not cited, or that can't be told."""
+    heading: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,19 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentProgress:
+    """How far a file of the session is, while it is being read and once it has been; `progress` is 0 to 1."""
+
+    document_id: str
+    title: str
+    status: str
+    stage: str | None
+    progress: float
+    chunks: int
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     session_id: str
     message_id: str
@@ -78,6 +95,8 @@ class Answer:
     finish_reason: str
     fallback: str | None = None
     """Why another model (or the extractive mode) answered than the bot's own: the code of that one's failure."""
+    pending_documents: tuple[DocumentProgress, ...] = ()
+    """Files of the session that it could not use, since they were still being read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +133,4 @@ class TurnFailed:
         return cls(error.code, error.message, error.details)
 
 
-ChatEvent = TurnStarted | SourcesFound | AnswerDelta | AnswerDone
+ChatEvent = TurnStarted | DocumentProgress | SourcesFound | AnswerDelta | AnswerDone

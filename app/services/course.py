@@ -28,13 +28,13 @@ from app.core.principal import Principal
 from app.db.engine import AnyTransaction
 from app.db.models import MessageStatus
 from app.db.repositories.branches import BranchRepository
-from app.db.repositories.turns import NewTurn, StoredTurn, TurnRepository
-from app.rag import conversation
+from app.db.repositories.turns import NewTurn, OpenedTurn, SessionState, TurnRepository
 from app.rag.llms import Turn
-from app.services import answering, bots, usage
+from app.services import answering, bots, recaps, session_files, usage
 from app.services.answering import Draft
 from app.services.answers import AnswerDone, ChatEvent, Question, Source, TurnFailed, TurnStarted
 from app.services.live import LiveTurn
+from app.services.recaps import Ended
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -51,6 +51,8 @@ class _Opened:
     bot: Bot
     question: Question
     history: list[Turn]
+    earlier: Sequence[Turn]
+    state: SessionState
 
 
 async def run(runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn) -> None:
@@ -69,10 +71,12 @@ async def run(runtime: Runtime, principal: Principal, question: Question, turn: 
     failure: Exception | None = None
     try:
         turn.add(TurnStarted(draft.session_id, draft.message_id))
-        async with aclosing(
-            answering.answer(runtime, principal, opened.bot, opened.question, opened.history, draft)
-        ) as events:
-            await _hand_on(events, turn)
+        async with session_files.told(runtime, principal, opened.state.files_id, turn.add) as pending:
+            draft.pending = pending
+            async with aclosing(
+                answering.answer(runtime, principal, opened.bot, opened.question, opened.history, draft)
+            ) as events:
+                await _hand_on(events, turn)
     except asyncio.CancelledError:
         status, failure = _told_to_end(turn, draft)
     except AppError as error:
@@ -84,6 +88,9 @@ async def run(runtime: Runtime, principal: Principal, question: Question, turn: 
         draft.finish_reason = "internal_error"
     turn.is_ending = True
     await _end(runtime, principal, turn, draft, status, failure)
+    if turn.done is not None and opened.question.history is None:
+        ended = Ended(draft.session_id, opened.state.title_source, opened.earlier, turn.asked, draft.text)
+        recaps.follow(runtime, principal, opened.bot, ended)
 
 
 async def _hand_on(events: AsyncGenerator[ChatEvent, None], turn: LiveTurn) -> None:
@@ -127,6 +134,7 @@ async def _open(runtime: Runtime, principal: Principal, question: Question, turn
     """Store the question and the row of the answer to come."""
     runtime.require_matching_index()
     bot = await bots.resolve(runtime, principal, question.bot_id)
+    names_bot = question.bot_id is not None or principal.bot_id is not None
     draft = Draft(
         session_id=turn.session_id,
         message_id=turn.message_id,
@@ -134,22 +142,45 @@ async def _open(runtime: Runtime, principal: Principal, question: Question, turn
         started=time.monotonic(),
         ledger=usage.ledger_of(runtime, principal, message_id=turn.message_id),
     )
-    asked, stored = await _store_when_quiet(runtime, principal, question, turn, draft)
+    asked, stored = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
+    if stored.state.bot_id != _stored_id(bot) and not names_bot:
+        bot = await bots.resolve(runtime, principal, stored.state.bot_id)
+        draft.model = bot.model.model
+        await _hand_over(runtime, principal, draft, bot)
     draft.session_id = turn.session_id
     turn.asked = asked
-    history = [Turn(message.role, message.content) for message in stored]
+    earlier = [Turn(message.role, message.content) for message in stored.history]
+    said, summary = earlier, stored.state.summary if bot.summarise_history else None
     if question.history is not None:
-        history = list(question.history)
-    settings = runtime.settings
-    history = history[-settings.max_history_messages :] if settings.max_history_messages else []
-    within = conversation.within_budget(history, settings.max_history_tokens)
-    return _Opened(draft, bot, replace(question, message=asked), within)
+        said, summary = list(question.history), None
+    where = replace(question.where, session_collection_id=stored.state.files_id)
+    return _Opened(
+        draft,
+        bot,
+        replace(question, message=asked, where=where),
+        recaps.given(runtime.settings, said, summary),
+        earlier,
+        stored.state,
+    )
+
+
+def _stored_id(bot: Bot) -> str | None:
+    """As the session keeps it: nothing for the environment's bot."""
+    return None if bot.version_id is None else bot.id
+
+
+async def _hand_over(runtime: Runtime, principal: Principal, draft: Draft, bot: Bot) -> None:
+    """The session's own bot answers, where the question names none."""
+    async with runtime.database.direct(principal) as session:
+        await TurnRepository(session, principal).hand_to_bot(
+            draft.message_id, model=draft.model, bot_version_id=bot.version_id
+        )
 
 
 async def _store_when_quiet(
-    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft
-) -> tuple[str, Sequence[StoredTurn]]:
-    """The question as it is stored, and the history. Raises SessionBusy while another turn of the session runs.
+    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft, bot: Bot
+) -> tuple[str, OpenedTurn]:
+    """The question as it is stored, with what was said before it. Raises SessionBusy while another turn of the session runs.
 
     A turn that nobody listens to any more gives way; for the others it waits as long as the settings say.
     """
@@ -158,7 +189,7 @@ async def _store_when_quiet(
     are_dead_gone = False
     while True:
         try:
-            return await _store(runtime, principal, question, turn, draft)
+            return await _store(runtime, principal, question, turn, draft, bot)
         except SessionBusy:
             other = runtime.turns.of_session(principal, turn.session_id)
             if other is not None and other.is_left_alone:
@@ -181,12 +212,12 @@ async def _let_go_of_dead(runtime: Runtime, principal: Principal, session_id: st
 
 
 async def _store(
-    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft
-) -> tuple[str, Sequence[StoredTurn]]:
+    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft, bot: Bot
+) -> tuple[str, OpenedTurn]:
     # On disk at the latest with the answer, and before that nobody is told that it is stored.
     async with runtime.database.direct(principal, flushed_later=True) as session:
         if question.regenerates or question.edits:
-            return await _store_branch(runtime, session, principal, question, turn, draft)
+            return await _store_branch(runtime, session, principal, question, turn, draft, bot)
         new = NewTurn(
             session_id=draft.session_id,
             title=" ".join(question.message.split())[:_TITLE_CHARACTERS],
@@ -194,6 +225,9 @@ async def _store(
             question=question.message,
             answer_id=draft.message_id,
             model=draft.model,
+            bot_id=_stored_id(bot),
+            bot_version_id=bot.version_id,
+            names_bot=question.bot_id is not None or principal.bot_id is not None,
         )
         stored = await TurnRepository(session, principal).open_turn(
             new, history=runtime.settings.max_history_messages
@@ -210,7 +244,8 @@ async def _store_branch(
     question: Question,
     turn: LiveTurn,
     draft: Draft,
-) -> tuple[str, Sequence[StoredTurn]]:
+    bot: Bot,
+) -> tuple[str, OpenedTurn]:
     branches = BranchRepository(session, principal)
     earlier_id = question.regenerates or question.edits or ""
     place = await branches.find(earlier_id)
@@ -236,7 +271,12 @@ async def _store_branch(
             model=draft.model,
             history=history,
         )
-    return fork.question, fork.history
+    if bot.version_id is not None:
+        await TurnRepository(session, principal).hand_to_bot(
+            draft.message_id, model=draft.model, bot_version_id=bot.version_id
+        )
+    state = await TurnRepository(session, principal).state(place.session_id)
+    return fork.question, OpenedTurn(fork.history, state)
 
 
 def stored_source(source: Source) -> dict[str, Any]:
@@ -266,6 +306,7 @@ async def _finish(
         "latency_ms": round((time.monotonic() - draft.started) * 1000),
         "error": told and {"code": told.code, "message": told.message, "details": told.details},
         "fallback": draft.fallback,
+        "guardrails": draft.guardrails,
     }
     async with runtime.database.direct(principal) as session:
         await ledger.settle(session)

@@ -16,6 +16,7 @@ import structlog
 
 from app.core.errors import AnswerBrokenOff, AnswerNotFound, AppError, ServiceStopping
 from app.core.principal import Principal
+from app.db.engine import AnyTransaction
 from app.db.models import MessageStatus
 from app.db.repositories.turns import StoredAnswer, TurnRepository, notify
 from app.services.answers import (
@@ -152,6 +153,11 @@ async def stopped_answer(runtime: Runtime, principal: Principal, message_id: str
             if stored.status != MessageStatus.STREAMING:
                 return answer_of(message_id, stored)
     raise AssertionError("the states of an answer end with its end")
+
+
+async def request_stop(session: AnyTransaction, message_id: str) -> None:
+    """Ask whoever gives the answer to end it, once this transaction is committed."""
+    await notify(session, REQUESTS, f"{_STOP} {message_id}")
 
 
 async def _states(

@@ -108,6 +108,11 @@ class Ledger:
             _warn(standing, tokens=tokens, usd=usd)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether no call was made or admitted."""
+        return not self.calls and not self._has_reserved
+
+    @property
     def usage(self) -> Usage:
         """All calls together, as an answer tells them; None where none was made."""
         if not self.calls:
@@ -164,6 +169,8 @@ async def account(
 
 
 async def _close(runtime: Runtime, principal: Principal, ledger: Ledger) -> None:
+    if ledger.is_empty:
+        return
     try:
         with anyio.CancelScope(shield=True):
             async with runtime.database.direct(principal) as session:

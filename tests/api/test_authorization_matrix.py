@@ -36,12 +36,15 @@ _RANDOM: dict[str, str] = {
     "document_id": ids.new(ids.Prefix.DOCUMENT),
     "session_id": ids.new(ids.Prefix.SESSION),
     "message_id": ids.new(ids.Prefix.MESSAGE),
+    "share_id": ids.new(ids.Prefix.SHARE),
     "collection_id": ids.new(ids.Prefix.COLLECTION),
     "user_id": ids.new(ids.Prefix.USER),
     "invitation_id": ids.new(ids.Prefix.INVITATION),
     "budget_id": ids.new(ids.Prefix.BUDGET),
     "key_id": ids.new(ids.Prefix.API_KEY),
     "organization_id": ids.new(ids.Prefix.ORGANIZATION),
+    "bot_id": ids.new(ids.Prefix.BOT),
+    "number": "1",
 }
 
 

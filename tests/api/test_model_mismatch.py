@@ -36,3 +36,25 @@ async def test_vectors_of_two_models_are_never_compared(
 
     async with running(make_settings(DB_URL=url)) as service, service.client(key) as client:
         assert (await client.post("/ingest", json={"text": "More"})).status_code == 200
+
+
+async def test_an_index_is_searched_with_its_own_model_whatever_is_configured_later(
+    make_database: MakeDatabase, provider: ScriptedProvider
+) -> None:
+    url = await make_database()
+    remote = {"openai_api_key": "sk-test", "openai_base_url": provider.url, "chat_model": "extractive"}
+    async with running(make_settings(DB_URL=url, embedding_model="scripted-embedding", **remote)) as service:
+        key, _ = await service.new_key()
+        async with service.client(key) as client:
+            await client.post("/ingest", json={"text": "The sky is blue."})
+
+    other = make_settings(DB_URL=url, embedding_model="scripted-embedding:64", **remote)
+    async with running(other) as service, service.client(key) as client:
+        found = await client.post("/search", json={"query": "sky"})
+        assert [hit["text"] for hit in found.json()["results"]] == ["The sky is blue."]
+        assert (await client.post("/ingest", json={"text": "The sea is green."})).status_code == 200
+        response = await client.get("/health/ready")
+        ready = response.json()
+        assert (response.status_code, ready["status"]) == (200, "degraded")
+        told = {part["name"]: part["message"] for part in ready["parts"] if part["status"] == "degraded"}
+        assert "POST /admin/index/rebuild" in told["index"]

@@ -27,6 +27,8 @@ class Job(Base):
     """Starts, counted as the job is claimed: what kills its worker is counted too."""
     postponed: Mapped[int] = mapped_column(server_default=sql("0"))
     """Those of the starts that ended in order, to be tried again."""
+    from_pages: Mapped[bool] = mapped_column(server_default=sql("false"))
+    """Whether the text that was read before is chunked anew, and its file left alone."""
     created_at: Mapped[CreatedAt]
 
     __table_args__ = (Index("ix_jobs_turn", "organization_id", "rank"),)
@@ -41,6 +43,17 @@ class JobTurn(Base):
         ForeignKey("organizations.id", ondelete="CASCADE"), primary_key=True
     )
     served_at: Mapped[datetime]
+
+
+class WorkerSign(Base):
+    """A process that processes documents, and its last sign of life."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[Id]
+    concurrency: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class FileDeletion(Base):
