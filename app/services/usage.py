@@ -97,7 +97,7 @@ class Ledger:
 
     async def settle(self, session: AnyTransaction) -> None:
         """Count what was spent to the budgets, in the transaction that is about to note the calls."""
-        if not self._has_reserved and not (self.calls and await self._is_budgeted()):
+        if not self._has_reserved and not (self.calls and await self._is_budgeted(session)):
             return
         tokens, usd = sum(call.tokens for call in self.calls), self.cost_usd or _NOTHING
         standings = await UsageRepository(session, self._principal).settle(
@@ -130,13 +130,17 @@ class Ledger:
         costs = [call.cost_usd for call in self.calls if call.cost_usd is not None]
         return sum(costs, _NOTHING) if costs else None
 
-    async def _is_budgeted(self) -> bool:
+    async def _is_budgeted(self, session: AnyTransaction | None = None) -> bool:
+        """Looked up in the transaction, where one is open: who waited for a second connection might wait for itself."""
         facts, organization_id = self._runtime.budget_facts, self._principal.organization
         subjects = facts.find(organization_id)
         if subjects is None:
             begun = facts.begin()
-            async with self._runtime.database.direct(self._principal) as session:
+            if session is not None:
                 subjects = await UsageRepository(session, self._principal).budgeted()
+            else:
+                async with self._runtime.database.direct(self._principal) as own:
+                    subjects = await UsageRepository(own, self._principal).budgeted()
             facts.learn(organization_id, subjects, begun=begun)
         return budget_facts.concerns(subjects, self.payer)
 
