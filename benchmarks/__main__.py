@@ -23,6 +23,7 @@ _NAMES: Final = (
     "streams",
     "ingest",
     "parsing",
+    "embeddings",
     "documents",
     "logins",
     "answers",
