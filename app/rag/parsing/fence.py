@@ -5,6 +5,7 @@ of it is killed when it has answered, when its time is up, and when nobody waits
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -12,7 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
@@ -76,6 +77,42 @@ async def parse_file(
             raise
     # The fast reader of PDFs is a C++ library, and what kills it may be nothing to one in Python.
     return await _parse_in_child({**request, "engine": "pypdf"}, kind, limits, deadline, on_progress)
+
+
+async def draw_page(
+    path: Path,
+    *,
+    number: int,
+    width: int,
+    boxes: Sequence[Sequence[float]] = (),
+    limits: ParseLimits | None = None,
+) -> bytes:
+    """A page of a PDF (from 1), so many pixels wide, as WebP with boxes (points from the top left) marked.
+
+    Raises ParseFailed, and nothing else for anything that a file can do.
+    """
+    limits = limits or ParseLimits(seconds=20, output_bytes=32 * MEBIBYTE)
+    request: dict[str, Any] = {
+        "path": str(path.absolute()),
+        "filename": "",
+        "kind": Kind.PDF,
+        "content_type": "",
+        "limits": asdict(limits),
+        "cpu_seconds": ceil(limits.cpu_seconds),
+        "most_cpu_seconds": ceil(limits.cpu_seconds) + 2,
+        "engine": "",
+        "picture": {"number": number, "width": width, "boxes": [list(box) for box in boxes]},
+    }
+    deadline = asyncio.get_running_loop().time() + limits.seconds
+    folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="ibid-draw-")
+    try:
+        lines, status = await _converse(request, limits, deadline, None, folder)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+        return base64.b64decode(json.loads(lines[0])["picture"], validate=True)
+    _read(lines, status, Kind.PDF)
+    raise ParseFailed(FailureCode.PARSER_CRASHED)
 
 
 def _inspect(path: Path, filename: str, content_type: str | None) -> tuple[str, Kind, int]:
