@@ -93,7 +93,7 @@ async def draw_page(
     """
     limits = limits or ParseLimits(seconds=20, output_bytes=32 * MEBIBYTE)
     request: dict[str, Any] = {
-        "path": str(path.absolute()),
+        "path": str(await asyncio.to_thread(path.absolute)),
         "filename": "",
         "kind": Kind.PDF,
         "content_type": "",
