@@ -24,6 +24,7 @@ _NAMES: Final = (
     "parsing",
     "documents",
     "logins",
+    "guardrails",
     "answers",
 )
 _WIDTH_OF_A_FILE: Final = 130
