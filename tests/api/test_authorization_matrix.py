@@ -20,6 +20,7 @@ from tests.fixtures.variants import client_of, variant
 
 _RANDOM: dict[str, str] = {
     "document_id": ids.new(ids.Prefix.DOCUMENT),
+    "number": "1",
     "session_id": ids.new(ids.Prefix.SESSION),
     "collection_id": ids.new(ids.Prefix.COLLECTION),
     "user_id": ids.new(ids.Prefix.USER),
