@@ -26,6 +26,7 @@ _NAMES: Final = (
     "embeddings",
     "documents",
     "logins",
+    "guardrails",
     "answers",
 )
 _WIDTH_OF_A_FILE: Final = 130

@@ -34,6 +34,7 @@ from tests.fixtures.variants import client_of, variant
 
 _RANDOM: dict[str, str] = {
     "document_id": ids.new(ids.Prefix.DOCUMENT),
+    "number": "1",
     "session_id": ids.new(ids.Prefix.SESSION),
     "message_id": ids.new(ids.Prefix.MESSAGE),
     "share_id": ids.new(ids.Prefix.SHARE),

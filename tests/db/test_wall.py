@@ -118,6 +118,7 @@ class Victim:
     principal: Principal
     collection_id: str
     document_id: str
+    chunk_id: str
     answer_id: str
     listed_user: str
     bot_id: str
@@ -436,6 +437,9 @@ CASES: dict[str, list[Case]] = {
     "DocumentRepository.chunks": [
         lambda s, v: DocumentRepository(s, v.principal).chunks(v.document_id, limit=9, offset=0)
     ],
+    "DocumentRepository.chunk": [
+        lambda s, v: DocumentRepository(s, v.principal).chunk(v.document_id, v.chunk_id)
+    ],
     "DocumentRepository.delete": [lambda s, v: DocumentRepository(s, v.principal).delete(v.document_id)],
     "VersionRepository.add_uploaded": [
         lambda s, v: VersionRepository(s, v.principal).add_uploaded(
@@ -705,6 +709,7 @@ async def new_victim(database: Database) -> Victim:
         assert await documents.add_completed(values, ["canary"]) is not None
         first = replace(CHUNK, ordinal=0)
         await documents.add_chunks("doc_1", [first], embedding_model="m")
+        chunk_id = (await documents.chunks("doc_1", limit=1, offset=0))[0].id
         turns = TurnRepository(session, principal)
         assert await turns.open_turn(new_turn("sess_1", "first"), history=0) is not None
         assert await turns.open_turn(new_turn("sess_2", "second"), history=0) is not None
@@ -737,7 +742,7 @@ async def new_victim(database: Database) -> Victim:
         claim = await queue.claim(session, claimed_by="worker", lease=timedelta(hours=1))
         assert claim is not None
     return Victim(
-        *(principal, collection_id, "doc_1", "msg_first_answer", other.id, bot_id, claim),
+        *(principal, collection_id, "doc_1", chunk_id, "msg_first_answer", other.id, bot_id, claim),
         *(shelf.collection_id, set_id, run, budget.id),
     )
 
