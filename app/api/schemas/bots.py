@@ -9,6 +9,7 @@ from app.api.schemas.base import CleanText, NameText, OpaqueId, PartialModel, Re
 from app.core.access import Visibility
 from app.core.bot_settings import Place
 from app.core.bots import Expansion, PiiPolicy, Provider, RerankerKind, Unsupported
+from app.rag.guardrails.kinds import PiiKind
 from app.rag.trial import Outcome
 
 Name = Annotated[NameText, Field(max_length=200, examples=["Help desk"])]
@@ -86,7 +87,7 @@ class GuardrailFields(PartialModel):
         None, ge=0, le=1, description="Null is the value measured for the embedding model and the language."
     )
     pii: PiiPolicy | None = None
-    pii_kinds: Annotated[list[Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]], Field(max_length=50)] | None = Field(
+    pii_kinds: Annotated[list[PiiKind], Field(max_length=50)] | None = Field(
         None, description="Null is all kinds."
     )  # fmt: skip
     unsupported_citations: Unsupported | None = None
@@ -324,6 +325,8 @@ class CountsResponse(ResponseModel):
     turns: int
     refused: int
     failed: int = Field(description="Also those that were broken off.")
+    thumbs_up: int
+    thumbs_down: int
     prompt_tokens: int
     completion_tokens: int
     cost_usd: str = Field(examples=["0.0148"])
