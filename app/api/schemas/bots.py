@@ -32,14 +32,14 @@ Key = Annotated[SecretStr, Field(min_length=1, max_length=1000), AfterValidator(
 VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
 Revision = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Text = Annotated[NameText, Field(max_length=1000)]
+Text = Annotated[NameText, Field(max_length=500)]
 CollectionIds = Annotated[list[OpaqueId], Field(max_length=100)]
 
 
 class TopicFields(RequestModel):
     description: Text
     examples: list[Text] = Field(
-        default_factory=list, max_length=50, description="Questions about it, as people ask them."
+        default_factory=list, max_length=20, description="Questions about it, as people ask them."
     )
 
 
