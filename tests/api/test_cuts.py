@@ -238,6 +238,7 @@ async def test_the_circuit_opens_and_closes(
         asked = (await simulator.control())["chat"]
         refused = await asker.client.post("/chat", json={"message": QUESTION})
         states = set(service.runtime.circuits.states().values())
+        metrics = (await asker.client.get("/metrics")).text
         await simulator.control(reset=1)
         await asyncio.sleep(2.1)
         outcome, kept = await asker.ask(transport)
@@ -249,5 +250,8 @@ async def test_the_circuit_opens_and_closes(
     assert refused.status_code == 503
     assert 1 <= int(refused.headers["retry-after"]) <= 2
     assert states == {CircuitState.OPEN}
+    assert 'ibid_provider_circuits{state="open"} 1\n' in metrics
+    assert 'ibid_provider_circuit_state{model="gpt-4.1-mini"} 2\n' in metrics
+    assert "\nibid_turns 0\n" in metrics
     check(outcome, kept, whole=True, context=transport)
     assert closed == {CircuitState.CLOSED}

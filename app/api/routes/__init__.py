@@ -12,6 +12,7 @@ from app.api.routes import (
     health,
     index_care,
     ingest,
+    metrics,
     organizations,
     search,
     sockets,
@@ -34,4 +35,5 @@ ROUTERS: Final = (
     organizations.router,
     api_keys.router,
     audit.router,
+    metrics.router,
 )
