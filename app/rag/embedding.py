@@ -40,7 +40,6 @@ _NICENESS: Final = 10
 # Bounds what is held as tokens at a time when a whole book is embedded.
 _TEXTS_TOKENIZED_AT_ONCE: Final = 512
 _MOST_THREADS: Final = 4
-_NICENESS: Final = 10
 # Python floats for 1,000 vectors of 1,536 numbers hold up the event loop for 60 ms.
 _VECTORS_LISTED_AT_ONCE: Final = 128
 

@@ -45,7 +45,6 @@ _RANDOM: dict[str, str] = {
     "key_id": ids.new(ids.Prefix.API_KEY),
     "organization_id": ids.new(ids.Prefix.ORGANIZATION),
     "bot_id": ids.new(ids.Prefix.BOT),
-    "number": "1",
 }
 
 

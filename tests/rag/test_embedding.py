@@ -471,7 +471,7 @@ class WatchedEncoder(SentenceEncoder):
     def __init__(self) -> None:
         self.niceness: dict[str, int] = {}
         real = local_model.load()
-        self._session, self._tokenizer = real._session, real._tokenizer
+        self.session, self._tokenizer = real.session, real._tokenizer
 
     def run(self, batch: Sequence[TokenIds]) -> NDArray[np.float32]:
         thread = threading.current_thread().name.partition("_")[0]
