@@ -19,6 +19,7 @@ _NAMES: Final = (
     "startup",
     "chat",
     "stream",
+    "retrieval",
     "streams",
     "ingest",
     "parsing",

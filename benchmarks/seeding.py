@@ -16,7 +16,7 @@ from pgvector.asyncpg import register_vector
 
 from app.core import ids, security
 from app.core.principal import ALL_SCOPES
-from app.db.repositories.documents import sparse
+from app.db.repositories.new_chunks import sparse
 from app.rag import terms
 from benchmarks import corpus
 from benchmarks.processes import ROOT, Postgres, service

@@ -151,6 +151,7 @@ def answer_fields(answer: answers.Answer) -> dict[str, Any]:
             prompt_tokens=answer.usage.prompt_tokens,
             completion_tokens=answer.usage.completion_tokens,
             cost_usd=None if cost is None else str(cost),
+            estimated=answer.usage.estimated,
         ),
         "model": answer.model,
         "finish_reason": answer.finish_reason,

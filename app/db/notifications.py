@@ -29,6 +29,8 @@ class Listener:
     def __init__(self, channels: tuple[str, ...]) -> None:
         self._channels = channels
         self._watchers: defaultdict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
+        self.is_listening = False
+        """Whether notifications arrive, as far as is known."""
         self._hearers: defaultdict[str, list[Callable[[str], None]]] = defaultdict(list)
 
     @contextmanager
@@ -100,11 +102,13 @@ class Listener:
                 for channel in self._channels:
                     await driver.add_listener(channel, self._received)
                 self.wake_all()
+                self.is_listening = True
                 try:
                     while not driver.is_closed() and not lost.is_set():
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(lost.wait(), _CHECK_SECONDS)
                 finally:
+                    self.is_listening = False
                     if not driver.is_closed():
                         driver.terminate()
 

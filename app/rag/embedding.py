@@ -1,6 +1,10 @@
 """The embedding model that the settings name: for LlamaIndex, and in bulk for ingestion."""
 
 import asyncio
+import contextlib
+import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,6 +36,7 @@ _OPENAI_DIMENSIONS: Final = {
 _OPENAI_MAX_TOKENS: Final = 8_191
 # Nearly every open model reads this much; many read no more.
 _UNKNOWN_MAX_TOKENS: Final = 512
+_NICENESS: Final = 10
 # Bounds what is held as tokens at a time when a whole book is embedded.
 _TEXTS_TOKENIZED_AT_ONCE: Final = 256
 # Python floats for 1,000 vectors of 1,536 numbers hold up the event loop for 60 ms.
@@ -51,6 +56,16 @@ class EmbeddingConfig:
     timeout_seconds: float = 60.0
 
 
+def is_local(name: str) -> bool:
+    """Whether this names the local model, which has several names."""
+    return name in _LOCAL_NAMES
+
+
+def same_model(name: str, other: str) -> bool:
+    """Whether two names are of one model."""
+    return name == other or (is_local(name) and is_local(other))
+
+
 class Provider(Protocol):
     """What turns texts into vectors."""
 
@@ -66,13 +81,24 @@ class Provider(Protocol):
     async def aclose(self) -> None: ...
 
 
+def _come_after_questions() -> None:
+    """Let this thread take the processor only where no other one wants it; it does not hold the interpreter meanwhile."""
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        with contextlib.suppress(OSError):
+            thread = threading.get_native_id()
+            present = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, min(present + _NICENESS, 19))
+
+
 class LocalEmbeddings:
     """The local model on two threads over one session, so that a question never waits behind a document."""
 
     def __init__(self, load: Callable[[], SentenceEncoder] = local_model.load) -> None:
         self._load = load
         self._queries = ThreadPoolExecutor(1, thread_name_prefix="embed-query")
-        self._documents = ThreadPoolExecutor(1, thread_name_prefix="embed-documents")
+        self._documents = ThreadPoolExecutor(
+            1, thread_name_prefix="embed-documents", initializer=_come_after_questions
+        )
 
     @property
     def dimension(self) -> int:

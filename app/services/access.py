@@ -58,6 +58,11 @@ def is_plain_user(principal: Principal) -> bool:
     return principal.kind is PrincipalKind.USER and principal.role is Role.USER
 
 
+def restricted_user_id(principal: Principal) -> str | None:
+    """Who must be on the list of what is restricted; None for those who need not be."""
+    return principal.id if is_plain_user(principal) else None
+
+
 def require_admin(principal: Principal) -> None:
     """Raise AdminsOnly for a plain user, whatever scopes the credential carries."""
     if is_plain_user(principal):
@@ -76,12 +81,20 @@ async def reach_of(session: AnyTransaction, principal: Principal) -> Reach:
 
 
 async def search_scope(
-    session: AnyTransaction, principal: Principal, requested: Ids[str] | None
+    session: AnyTransaction,
+    principal: Principal,
+    requested: Ids[str] | None,
+    *,
+    granted: Ids[str] | None = None,
 ) -> tuple[str, ...] | None:
     """The collections to search: the requested ones, or all visible ones; None is the organization without a filter.
 
-    Raises CollectionNotFound when a requested one is not visible, or is none at all.
+    `granted` are those of the bot that the caller may use: they, and no others, whatever the caller may see besides.
+    An API key that is restricted to collections stays so. Raises CollectionNotFound when a requested one is not
+    visible, or is none at all.
     """
+    if granted is not None:
+        return _within_grant(principal, requested, granted)
     reach = await reach_of(session, principal)
     if requested is None:
         return None if reach.levels is None else tuple(sorted(reach.levels))
@@ -90,6 +103,17 @@ async def search_scope(
     if unknown:
         missing -= (await VisibilityRepository(session, principal).existing(unknown)).keys()
     if missing:
+        raise CollectionNotFound(details={"collection_ids": sorted(missing)})
+    return tuple(requested)
+
+
+def _within_grant(principal: Principal, requested: Ids[str] | None, granted: Ids[str]) -> tuple[str, ...]:
+    allowed = frozenset(granted)
+    if principal.collection_ids is not None:
+        allowed &= principal.collection_ids
+    if requested is None:
+        return tuple(sorted(allowed))
+    if missing := set(requested) - allowed:
         raise CollectionNotFound(details={"collection_ids": sorted(missing)})
     return tuple(requested)
 

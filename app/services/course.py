@@ -30,7 +30,7 @@ from app.db.models import MessageStatus
 from app.db.repositories.branches import BranchRepository
 from app.db.repositories.turns import NewTurn, OpenedTurn, SessionState, TurnRepository
 from app.rag.llms import Turn
-from app.services import answering, bots, recaps, session_files
+from app.services import answering, bots, recaps, session_files, usage
 from app.services.answering import Draft
 from app.services.answers import AnswerDone, ChatEvent, Question, Source, TurnFailed, TurnStarted
 from app.services.live import LiveTurn
@@ -144,13 +144,19 @@ async def _open(runtime: Runtime, principal: Principal, question: Question, turn
     """Store the question and the row of the answer to come."""
     runtime.require_matching_index()
     bot = await bots.resolve(runtime, principal, question.bot_id)
+    names_bot = question.bot_id is not None or principal.bot_id is not None
     draft = Draft(
         session_id=turn.session_id,
         message_id=turn.message_id,
         model=bot.model.model,
         started=time.monotonic(),
+        ledger=usage.ledger_of(runtime, principal, message_id=turn.message_id),
     )
-    asked, stored = await _store_when_quiet(runtime, principal, question, turn, draft)
+    asked, stored = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
+    if stored.state.bot_id != _stored_id(bot) and not names_bot:
+        bot = await bots.resolve(runtime, principal, stored.state.bot_id)
+        draft.model = bot.model.model
+        await _hand_over(runtime, principal, draft, bot)
     draft.session_id = turn.session_id
     turn.asked = asked
     earlier = [Turn(message.role, message.content) for message in stored.history]
@@ -168,10 +174,23 @@ async def _open(runtime: Runtime, principal: Principal, question: Question, turn
     )
 
 
+def _stored_id(bot: Bot) -> str | None:
+    """As the session keeps it: nothing for the environment's bot."""
+    return None if bot.version_id is None else bot.id
+
+
+async def _hand_over(runtime: Runtime, principal: Principal, draft: Draft, bot: Bot) -> None:
+    """The session's own bot answers, where the question names none."""
+    async with runtime.database.direct(principal) as session:
+        await TurnRepository(session, principal).hand_to_bot(
+            draft.message_id, model=draft.model, bot_version_id=bot.version_id
+        )
+
+
 async def _store_when_quiet(
-    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft
+    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft, bot: Bot
 ) -> tuple[str, OpenedTurn]:
-    """The question as it is stored, and what was before it. Raises SessionBusy while another turn of the session runs.
+    """The question as it is stored, with what was said before it. Raises SessionBusy while another turn of the session runs.
 
     A turn that nobody listens to any more gives way; for the others it waits as long as the settings say.
     """
@@ -180,7 +199,7 @@ async def _store_when_quiet(
     are_dead_gone = False
     while True:
         try:
-            return await _store(runtime, principal, question, turn, draft)
+            return await _store(runtime, principal, question, turn, draft, bot)
         except SessionBusy:
             other = runtime.turns.of_session(principal, turn.session_id)
             if other is not None and other.is_left_alone:
@@ -203,12 +222,12 @@ async def _let_go_of_dead(runtime: Runtime, principal: Principal, session_id: st
 
 
 async def _store(
-    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft
+    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft, bot: Bot
 ) -> tuple[str, OpenedTurn]:
     # On disk at the latest with the answer, and before that nobody is told that it is stored.
     async with runtime.database.direct(principal, flushed_later=True) as session:
         if question.regenerates or question.edits:
-            return await _store_branch(runtime, session, principal, question, turn, draft)
+            return await _store_branch(runtime, session, principal, question, turn, draft, bot)
         new = NewTurn(
             session_id=draft.session_id,
             title=" ".join(question.message.split())[:_TITLE_CHARACTERS],
@@ -216,6 +235,9 @@ async def _store(
             question=question.message,
             answer_id=draft.message_id,
             model=draft.model,
+            bot_id=_stored_id(bot),
+            bot_version_id=bot.version_id,
+            names_bot=question.bot_id is not None or principal.bot_id is not None,
         )
         stored = await TurnRepository(session, principal).open_turn(
             new, history=runtime.settings.max_history_messages
@@ -232,6 +254,7 @@ async def _store_branch(
     question: Question,
     turn: LiveTurn,
     draft: Draft,
+    bot: Bot,
 ) -> tuple[str, OpenedTurn]:
     branches = BranchRepository(session, principal)
     earlier_id = question.regenerates or question.edits or ""
@@ -258,6 +281,10 @@ async def _store_branch(
             model=draft.model,
             history=history,
         )
+    if bot.version_id is not None:
+        await TurnRepository(session, principal).hand_to_bot(
+            draft.message_id, model=draft.model, bot_version_id=bot.version_id
+        )
     state = await TurnRepository(session, principal).state(place.session_id)
     return fork.question, OpenedTurn(fork.history, state)
 
@@ -270,16 +297,18 @@ def stored_source(source: Source) -> dict[str, Any]:
 async def _finish(
     runtime: Runtime, principal: Principal, draft: Draft, status: MessageStatus, failure: Exception | None
 ) -> None:
-    usage = draft.usage
+    spent, ledger = draft.usage, draft.ledger
+    ledger.session_id = draft.session_id
     told = TurnFailed.of(failure) if isinstance(failure, AppError) else None
     values: dict[str, Any] = {
         "content": draft.text,
         "status": status,
         "sources": [stored_source(source) for source in draft.sources],
         "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "cost_usd": None if usage.cost_usd is None else str(usage.cost_usd),
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "cost_usd": None if spent.cost_usd is None else str(spent.cost_usd),
+            "estimated": spent.estimated,
         },
         "model": draft.model,
         "refused": draft.refused,
@@ -287,6 +316,10 @@ async def _finish(
         "latency_ms": round((time.monotonic() - draft.started) * 1000),
         "error": told and {"code": told.code, "message": told.message, "details": told.details},
         "fallback": draft.fallback,
+        "guardrails": draft.guardrails,
     }
     async with runtime.database.direct(principal) as session:
-        await TurnRepository(session, principal).finish_answer(draft.message_id, values)
+        await ledger.settle(session)
+        await TurnRepository(session, principal).finish_answer(
+            draft.message_id, values, payer=ledger.payer, calls=ledger.calls
+        )

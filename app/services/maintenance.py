@@ -14,7 +14,8 @@ from app.core.errors import AppError
 from app.core.principal import SYSTEM
 from app.db import upkeep
 from app.db.repositories.conversations import interrupt_abandoned_answers
-from app.services import indexing, logins, sessions, shares, tickets
+from app.db.repositories.usage import release_expired
+from app.services import indexing, logins, sessions, shares, tickets, titles
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -38,22 +39,27 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
 
 
 async def run_once(runtime: Runtime) -> None:
-    """One round: abandoned answers, expired logins, the vector index once it is worth having, the terms and their counts."""
+    """One round: abandoned answers, expired logins, what dead processes held of budgets, the vector index once it is worth having, the terms, their index and their counts."""
     async with runtime.database.unit_of_work(SYSTEM) as session:
         interrupted = await interrupt_abandoned_answers(
             session, older_than=timedelta(seconds=runtime.settings.longest_turn_seconds)
         )
         await logins.purge(session)
+        released = await release_expired(session)
         await tickets.purge(session)
     if interrupted:
         log.info("answers_interrupted", count=interrupted)
+    if released:
+        log.info("budget_reservations_released", count=released)
     await upkeep.ensure_vector_index(
         runtime.database,
-        embedding_model=runtime.indexed_model,
+        embedding_model=runtime.index_build,
         dimension=runtime.indexed_dimension,
         from_rows=runtime.settings.exact_search_max_values // runtime.indexed_dimension,
     )
     await add_missing_terms(runtime)
+    await upkeep.empty_pending_terms(runtime.database)
+    await titles.catch_up(runtime)
     await upkeep.count_terms(runtime.database)
 
 

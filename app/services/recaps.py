@@ -9,12 +9,13 @@ from app.core.config import Settings
 from app.core.errors import SessionNotFound
 from app.core.principal import Principal, PrincipalKind
 from app.core.text import estimate_tokens
+from app.core.usage import Purpose
 from app.db.models import Message, MessageStatus, TitleSource
 from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.sessions import SessionRepository
 from app.rag import conversation, recaps
-from app.rag.llms import ChatModel, Turn
-from app.services import bots
+from app.rag.llms import Turn
+from app.services import bots, usage
 from app.services.runtime import Runtime
 
 _FIRST_TURNS: Final = 4
@@ -78,11 +79,12 @@ def _is_long(settings: Settings, ended: Ended) -> bool:
 
 async def entitle(runtime: Runtime, principal: Principal, bot: Bot, ended: Ended) -> None:
     """Give the session a title by the model, unless it has got another one meanwhile."""
-    model = _model(runtime, bot)
+    model = bots.chat_model(runtime, bot)
     if model is None:
         return
     first = next((turn.content for turn in ended.earlier if turn.role == "user"), ended.question)
-    title = await recaps.title(model, first, ended.answer)
+    async with usage.account(runtime, principal, bot_id=bot.id, session_id=ended.session_id) as ledger:
+        title = await recaps.title(ledger.metered(model, Purpose.TITLE), first, ended.answer)
     if title is None:
         return
     async with runtime.database.direct(principal) as session:
@@ -91,7 +93,7 @@ async def entitle(runtime: Runtime, principal: Principal, bot: Bot, ended: Ended
 
 async def summarise(runtime: Runtime, principal: Principal, bot: Bot, session_id: str) -> None:
     """Take what is older than half of the next turn's budget into the session's summary."""
-    model = _model(runtime, bot)
+    model = bots.chat_model(runtime, bot)
     if model is None:
         return
     async with runtime.database.unit_of_work(principal) as session:
@@ -108,7 +110,8 @@ async def summarise(runtime: Runtime, principal: Principal, bot: Bot, session_id
     if len(older) < _FEWEST_SUMMARISED:
         return
     turns = [Turn(message.role, message.content) for message in older]
-    written = await recaps.summary(model, summary, turns)
+    async with usage.account(runtime, principal, bot_id=bot.id, session_id=session_id) as ledger:
+        written = await recaps.summary(ledger.metered(model, Purpose.SUMMARY), summary, turns)
     if written is None:
         return
     async with runtime.database.direct(principal) as session:
@@ -123,7 +126,3 @@ def _older_than_kept(settings: Settings, messages: Sequence[Message]) -> Sequenc
     kept = conversation.within_budget(turns, settings.max_history_tokens // 2)
     most = settings.max_history_messages // 2
     return messages[: len(messages) - min(len(kept), most)]
-
-
-def _model(runtime: Runtime, bot: Bot) -> ChatModel | None:
-    return bots.chat_model(runtime, bot)

@@ -212,6 +212,7 @@ def answer_of(message_id: str, stored: StoredAnswer) -> Answer:
             usage.get("prompt_tokens"),
             usage.get("completion_tokens"),
             None if cost is None else Decimal(cost),
+            bool(usage.get("estimated")),
         ),
         model=stored.model,
         finish_reason=stored.finish_reason,

@@ -7,16 +7,25 @@ from enum import StrEnum
 from itertools import count
 from typing import Any
 
-from app.core import clock, ids, security
+from sqlalchemy import text
+
+from app.core import bot_settings, clock, ids, security
 from app.core.access import Permission
+from app.core.bots import BotSettings, ModelSettings, Provider
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role, Scope
+from app.core.usage import BudgetPeriod, BudgetSubject, NewBudget
 from app.db import queue
+from app.db.models import RebuildState
 from app.db.repositories.api_keys import ApiKeyRepository
+from app.db.repositories.bots import BotListRepository, BotRepository, BotVersionRepository
+from app.db.repositories.budgets import BudgetRepository
 from app.db.repositories.collections import AccessListRepository, CollectionRepository
 from app.db.repositories.conversations import ConversationRepository
 from app.db.repositories.documents import DocumentRepository
+from app.db.repositories.evaluations import EvaluationRepository
 from app.db.repositories.one_time import OneTimeRepository
 from app.db.repositories.places import PlaceRepository
+from app.db.repositories.rebuilds import RebuildRepository
 from app.db.repositories.turns import NewTurn, TurnRepository
 from app.db.repositories.versions import VersionRepository
 from app.services import shares
@@ -82,6 +91,7 @@ CHANGERS = INGESTERS - {Persona.USER}
 """Of what an admin has put into an open collection: its users read it and add to it, and change what they added."""
 
 READERS = PEOPLE | {Persona.READ_KEY}
+BOT_READERS = PEOPLE | {Persona.CHAT_KEY, Persona.READ_KEY, Persona.MANAGE_KEY}
 EVERYBODY = frozenset(Persona)
 HOME = frozenset(Persona) - {Persona.OTHER_USER, Persona.OTHER_ADMIN}
 
@@ -154,6 +164,10 @@ async def _asset(_: Cast) -> dict[str, str]:
     return {"asset": "swagger-ui.css"}
 
 
+async def _default_model(_: Cast) -> dict[str, str]:
+    return {"model_id": "ibid"}
+
+
 async def document(cast: Cast) -> dict[str, str]:
     async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
         document_id = ids.new(ids.Prefix.DOCUMENT)
@@ -189,6 +203,26 @@ async def uploaded(cast: Cast) -> dict[str, str]:
     return made
 
 
+async def rebuild(cast: Cast) -> dict[str, str]:
+    """One of the organization's that nobody goes on with by itself."""
+    async with cast.service.runtime.database.unit_of_work(SYSTEM) as session:
+        await session.execute(
+            text("DELETE FROM index_rebuilds WHERE organization_id = :id"), {"id": cast.organization_id}
+        )
+        repository = RebuildRepository(session)
+        made = await repository.add(
+            {
+                "id": ids.new(ids.Prefix.REBUILD),
+                "organization_id": cast.organization_id,
+                "embedding_model": "model@1/1/f32/1/none",
+                "dimension": 1,
+            }
+        )
+        assert made is not None
+        await repository.change(made.id, [RebuildState.RUNNING], {"state": RebuildState.FAILED})
+    return {}
+
+
 async def queued(cast: Cast) -> dict[str, str]:
     """A document that waits to be processed, later than any test takes."""
     made = await document(cast)
@@ -210,6 +244,69 @@ async def collection(cast: Cast) -> dict[str, str]:
         made = await CollectionRepository(session, cast.principal).add("C")
         await AccessListRepository(session, cast.principal).grant(made.id, {listed.id: Permission.READ})
     return {"collection_id": made.id, "user_id": listed.id}
+
+
+async def bot(cast: Cast, provider: Provider = Provider.EXTRACTIVE, **model: Any) -> dict[str, str]:
+    """One that is open to the organization, with a user on its list and one version."""
+    listed = await new_person(cast.service, organization_id=cast.organization_id)
+    settings = BotSettings(ModelSettings(provider, **({"model": "extractive"} | model)))
+    async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
+        name = f"Bot {next(_numbers)}"
+        made = await BotRepository(session, cast.principal).add({"name": name})
+        await BotVersionRepository(session, cast.principal).add(
+            made.id, 1, settings=bot_settings.to_json(settings), secrets={}, note=""
+        )
+        await BotListRepository(session, cast.principal).add_users(made.id, [listed.id])
+    return {"bot_id": made.id, "user_id": listed.id, "number": "1"}
+
+
+async def bot_with_model(cast: Cast) -> dict[str, str]:
+    """Its model can't be reached: nobody may go to the address."""
+    return await bot(
+        cast, Provider.OPENAI_COMPATIBLE, model="m", base_url="http://127.0.0.1:9/v1", anywhere=False
+    )
+
+
+async def changed_bot(cast: Cast) -> dict[str, str]:
+    """One with a second version, which answers."""
+    made = await bot(cast)
+    settings = BotSettings(ModelSettings(Provider.EXTRACTIVE, "extractive"), persona="Changed.")
+    async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
+        await BotVersionRepository(session, cast.principal).add(
+            made["bot_id"], 2, settings=bot_settings.to_json(settings), secrets={}, note=""
+        )
+        await BotRepository(session, cast.principal).change(made["bot_id"], {"version": 2})
+    return made
+
+
+async def bot_without_user(cast: Cast) -> dict[str, str]:
+    made = await bot(cast)
+    return {**made, "user_id": (await new_person(cast.service, organization_id=cast.organization_id)).id}
+
+
+def _new_bot(_: Cast, __: Persona) -> dict[str, Any]:
+    return {"name": f"Bot {next(_numbers)}", "provider": "extractive"}
+
+
+async def evaluation(cast: Cast) -> dict[str, str]:
+    """One that no worker takes, with its question set."""
+    async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
+        repository = EvaluationRepository(session, cast.principal)
+        made = await repository.add_set(f"Set {next(_numbers)}", [])
+        run = await repository.add(
+            {
+                "set_id": made.id,
+                "name": made.name,
+                "bot_id": "default",
+                "available_at": clock.now() + timedelta(days=1),
+            }
+        )
+    return {"evaluation_id": run.id, "set_id": made.id}
+
+
+def _evaluation(_: Cast, __: Persona) -> dict[str, Any]:
+    question = {"question": "When does the office open?", "answers": ["nine"]}
+    return {"name": f"Questions {next(_numbers)}", "questions": [question]}
 
 
 async def conversation(cast: Cast) -> dict[str, str]:
@@ -282,6 +379,21 @@ async def api_key(cast: Cast) -> dict[str, str]:
             created_by=None,
         )
     return {"key_id": made.id}
+
+
+async def budget(cast: Cast) -> dict[str, str]:
+    """One of a user of their own, so that each caller's is another."""
+    subject = await user(cast)
+    wanted = NewBudget(BudgetSubject.USER, subject["user_id"], BudgetPeriod.DAY, 1000, None)
+    async with cast.service.runtime.database.unit_of_work(cast.principal) as session:
+        made = await BudgetRepository(session, cast.principal).add(wanted)
+    return {"budget_id": made.id}
+
+
+def _new_budget(cast: Cast, persona: Persona) -> dict[str, Any]:
+    """Each caller's for something else, of whom some share an organization."""
+    subjects = dict(zip(sorted(MANAGERS), BudgetSubject, strict=True))
+    return {"subject": subjects.get(persona, "user"), "period": "day", "max_tokens": 10**9}
 
 
 async def home(cast: Cast) -> dict[str, str]:
@@ -384,6 +496,25 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/documents/{document_id}/cancel", CHANGERS & HOME, CHANGERS, make=queued),
     Row("GET", "/admin/index/health", MANAGERS),
     Row("POST", "/admin/index/repair", MANAGERS, status=202),
+    Row("POST", "/admin/index/rebuild", MANAGERS, status=202, body=fixed(scope="organization")),
+    Row("GET", "/admin/index/rebuild", MANAGERS & HOME, MANAGERS, make=rebuild),
+    Row("DELETE", "/admin/index/rebuild", MANAGERS & HOME, MANAGERS, make=rebuild),
+    Row("GET", "/admin/evaluations", MANAGERS),
+    Row("POST", "/admin/evaluations", MANAGERS, status=202, body=_evaluation),
+    Row("GET", "/admin/evaluations/{evaluation_id}", MANAGERS & HOME, MANAGERS, make=evaluation),
+    Row(
+        "GET",
+        "/admin/evaluations/{evaluation_id}/report",
+        MANAGERS & HOME,
+        MANAGERS,
+        status=409,
+        make=evaluation,
+    ),
+    Row(
+        "DELETE", "/admin/evaluations/{evaluation_id}", MANAGERS & HOME, MANAGERS, status=204, make=evaluation
+    ),
+    Row("GET", "/admin/evaluation-sets", MANAGERS),
+    Row("DELETE", "/admin/evaluation-sets/{set_id}", MANAGERS & HOME, MANAGERS, status=204, make=evaluation),
     Row("GET", "/collections", READERS),
     Row("POST", "/collections", MANAGERS, status=201, body=fixed(name="N")),
     Row("GET", "/collections/{collection_id}", READERS & HOME, READERS, make=collection),
@@ -423,6 +554,37 @@ ROWS: tuple[Row, ...] = (
         status=204,
         make=collection,
     ),
+    Row("GET", "/bots", BOT_READERS),
+    Row("POST", "/bots", MANAGERS, status=201, body=_new_bot),
+    Row(
+        "POST",
+        "/bots/try",
+        MANAGERS,
+        body=fixed(provider="openai-compatible", model="m", base_url="http://ibid-no-such-host.example"),
+    ),
+    Row("GET", "/bots/{bot_id}", BOT_READERS & HOME, BOT_READERS, make=bot),
+    Row("PATCH", "/bots/{bot_id}", MANAGERS & HOME, MANAGERS, body=fixed(persona="Kind."), make=bot),
+    Row("DELETE", "/bots/{bot_id}", MANAGERS & HOME, MANAGERS, status=204, make=bot),
+    Row("POST", "/bots/{bot_id}/try", MANAGERS & HOME, MANAGERS, make=bot_with_model),
+    Row("GET", "/bots/{bot_id}/versions", MANAGERS & HOME, MANAGERS, make=bot),
+    Row("GET", "/bots/{bot_id}/versions/{number}", MANAGERS & HOME, MANAGERS, make=bot),
+    Row("GET", "/bots/{bot_id}/versions/{number}/diff", MANAGERS & HOME, MANAGERS, make=bot),
+    Row("POST", "/bots/{bot_id}/versions/{number}/restore", MANAGERS & HOME, MANAGERS, make=changed_bot),
+    Row("GET", "/bots/{bot_id}/statistics", MANAGERS & HOME, MANAGERS, make=bot),
+    Row("GET", "/bots/{bot_id}/users", MANAGERS & HOME, MANAGERS, make=bot),
+    Row(
+        "PUT",
+        "/bots/{bot_id}/users",
+        MANAGERS & HOME,
+        MANAGERS,
+        status=204,
+        body=fixed(user_ids=[]),
+        make=bot,
+    ),
+    Row(
+        "PUT", "/bots/{bot_id}/users/{user_id}", MANAGERS & HOME, MANAGERS, status=204, make=bot_without_user
+    ),
+    Row("DELETE", "/bots/{bot_id}/users/{user_id}", MANAGERS & HOME, MANAGERS, status=204, make=bot),
     Row("POST", "/auth/signup", EVERYBODY, status=201, body=_signup, public=True),
     Row("POST", "/auth/login", EVERYBODY, body=_login, public=True),
     Row("POST", "/auth/refresh", EVERYBODY, status=401, body=fixed(refresh_token="wrong"), public=True),
@@ -488,6 +650,31 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/api-keys", MANAGERS, status=201, body=fixed(name="K", scopes=["manage"])),
     Row("GET", "/api-keys/{key_id}", MANAGERS & HOME, MANAGERS, make=api_key),
     Row("DELETE", "/api-keys/{key_id}", MANAGERS & HOME, MANAGERS, status=204, make=api_key),
+    Row(
+        "POST",
+        "/v1/chat/completions",
+        CHATTERS,
+        body=fixed(model="ibid", messages=[{"role": "user", "content": "When does the office open?"}]),
+    ),
+    Row(
+        "POST", "/mcp", PEOPLE | KEYS.keys(), status=202, body=fixed(jsonrpc="2.0", method="notifications/x")
+    ),
+    Row("GET", "/v1/models", CHATTERS),
+    Row("GET", "/v1/models/{model_id}", CHATTERS, make=_default_model),
+    Row(
+        "POST",
+        "/v1/vector_stores/{collection_id}/search",
+        SEARCHERS & HOME,
+        SEARCHERS,
+        body=fixed(query="When does the office open?"),
+        make=collection,
+    ),
+    Row("GET", "/usage", PEOPLE | KEYS.keys()),
+    Row("GET", "/budgets", MANAGERS),
+    Row("POST", "/budgets", MANAGERS, status=201, body=_new_budget),
+    Row("GET", "/budgets/{budget_id}", MANAGERS & HOME, MANAGERS, make=budget),
+    Row("PATCH", "/budgets/{budget_id}", MANAGERS & HOME, MANAGERS, body=fixed(max_tokens=5), make=budget),
+    Row("DELETE", "/budgets/{budget_id}", MANAGERS & HOME, MANAGERS, status=204, make=budget),
     Row("GET", "/audit", MANAGERS),
     Row("GET", "/audit/export", MANAGERS),
 )

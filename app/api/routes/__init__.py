@@ -6,18 +6,24 @@ from app.api.routes import (
     api_keys,
     audit,
     auth,
+    bots,
+    budgets,
     chat,
     collections,
     documents,
+    evaluations,
     health,
     index_care,
     ingest,
+    mcp,
+    openai,
     organizations,
     search,
     sessions,
     shares,
     sockets,
     totp,
+    usage,
     users,
 )
 
@@ -26,9 +32,11 @@ ROUTERS: Final = (
     ingest.router,
     documents.router,
     index_care.router,
+    evaluations.router,
     collections.router,
     search.router,
     chat.router,
+    bots.router,
     sessions.router,
     shares.router,
     sockets.router,
@@ -38,4 +46,10 @@ ROUTERS: Final = (
     organizations.router,
     api_keys.router,
     audit.router,
+    usage.router,
+    budgets.router,
+    mcp.router,
 )
+
+COMPATIBLE_ROUTERS: Final = (openai.router,)
+"""What is served under `/v1` alone, where the clients of another API look for it."""

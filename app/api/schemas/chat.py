@@ -27,7 +27,11 @@ class ChatConfig(RequestModel):
 class AnswerOptions(RequestModel):
     """How a question is to be answered."""
 
-    bot_id: OpaqueId | None = Field(None, description="Who answers. Default: the bot of the settings.")
+    bot_id: OpaqueId | None = Field(
+        None,
+        description="Who answers: a bot's id, or `default` for the one of the service's settings."
+        " Default: who answered last in this session.",
+    )
     collection_ids: CollectionIds | None = None
     filters: Filters | None = None
     config: ChatConfig = Field(default_factory=ChatConfig)
@@ -92,12 +96,21 @@ class Source(ResponseModel):
     snippet: str
     score: float
     cited: bool
+    supported: bool | None = Field(
+        None,
+        description="Whether it says all that it is cited for: numbers and names exactly, the words nearly."
+        " Null when it is not cited, or that can't be told.",
+    )
+    heading: str | None = Field(None, description="The headings that it stands under, the highest first.")
 
 
 class Usage(ResponseModel):
+    """Of all model calls for the answer; null where none was made, or where no price is known."""
+
     prompt_tokens: int | None
     completion_tokens: int | None
     cost_usd: str | None = Field(examples=["0.00048"])
+    estimated: bool = Field(False, description="Whether some of it is not the provider's own count.")
 
 
 class PendingDocument(ResponseModel):
@@ -191,6 +204,10 @@ class MessageResponse(ResponseModel):
     refused: bool
     finish_reason: str | None
     feedback: Feedback | None
+    guardrails: dict[str, Any] | None = Field(
+        description="What the guardrails did for this answer: kinds and counts, never what was found.",
+        examples=[{"masked": {"email": 2}, "removed": {"image": 1}, "refused": "no_answer"}],
+    )
     created_at: datetime
     active: bool
     sibling_ids: list[str] = Field(default_factory=list)

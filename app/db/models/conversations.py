@@ -48,6 +48,8 @@ class Session(Base):
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     owner_id: Mapped[str]
     title: Mapped[str]
+    bot_id: Mapped[str | None]
+    """The bot that answered last; None is the environment's. Not a foreign key: the conversation outlives it."""
     title_source: Mapped[str] = mapped_column(server_default=TitleSource.QUESTION)
     pinned: Mapped[bool] = mapped_column(server_default=text("false"))
     summary: Mapped[str | None]
@@ -91,11 +93,14 @@ class Message(Base):
     refused: Mapped[bool] = mapped_column(server_default=text("false"))
     finish_reason: Mapped[str | None]
     latency_ms: Mapped[int | None]
+    bot_version_id: Mapped[str | None]
+    """What gave this answer; None is the environment's bot. Not a foreign key: the answer outlives it."""
     feedback: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     parent_id: Mapped[str | None]
     active: Mapped[bool] = mapped_column(server_default=text("true"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     fallback: Mapped[str | None]
+    guardrails: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -110,6 +115,13 @@ class Message(Base):
             "session_id",
             unique=True,
             postgresql_where=text("status = 'streaming'"),
+        ),
+        Index(
+            "ix_messages_bot_version",
+            "organization_id",
+            "bot_version_id",
+            "created_at",
+            postgresql_where=text("bot_version_id IS NOT NULL"),
         ),
         CheckConstraint("role IN ('user', 'assistant', 'system')", name="role"),
         CheckConstraint(

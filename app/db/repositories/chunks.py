@@ -112,6 +112,20 @@ class ChunkRepository(TextRepository):
         )
         return [Hit(*row) for row in rows]
 
+    async def texts_of_ranges(self, ranges: Sequence[tuple[str, int, int, int]]) -> list[str | None]:
+        """The text of each range: document, page, start and end in code points; None where there is no such page."""
+        rows = await self.session.execute(
+            text(_RANGES),
+            {
+                "organization_id": self.organization_id,
+                "document_ids": [document_id for document_id, _, _, _ in ranges],
+                "pages": [page for _, page, _, _ in ranges],
+                "starts": [start for _, _, start, _ in ranges],
+                "ends": [end for _, _, _, end in ranges],
+            },
+        )
+        return [row.text for row in rows]
+
     async def _probes_collections(self, where: SearchFilter, scope: Scope, sizes: ScopeSizes) -> bool:
         """Whether the collections are terms to look up, and not only conditions on what is found.
 
@@ -145,6 +159,13 @@ SELECT coalesce(sum(chunk_count), 0) AS chunks,
           FROM (SELECT language, sum(chunk_count) AS chunks FROM documents, unnest(languages) AS language
                  WHERE organization_id = :organization_id {condition} GROUP BY language) counted) AS languages
   FROM documents WHERE organization_id = :organization_id {condition}
+"""
+_RANGES: Final = """
+SELECT substr(p.text, r.first + 1, r.past - r.first) AS text
+  FROM unnest(CAST(:document_ids AS text[]), CAST(:pages AS int[]), CAST(:starts AS int[]), CAST(:ends AS int[]))
+       WITH ORDINALITY AS r (document_id, page, first, past, place)
+  LEFT JOIN pages p ON p.organization_id = :organization_id AND p.document_id = r.document_id AND p.number = r.page
+ ORDER BY r.place
 """
 _MATCHING: Final = """
 SELECT count(*) FROM (SELECT FROM searchable_chunks c WHERE true {conditions} LIMIT :most) AS matching

@@ -2,13 +2,9 @@
 
 from collections.abc import Collection as Ids
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-from pgvector import HalfVector, SparseVector
 from sqlalchemy import ColumnElement, delete, exists, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
@@ -16,21 +12,22 @@ from sqlalchemy.orm import defer
 
 from app.core import ids
 from app.core.errors import SameTextElsewhere
-from app.core.retrieval import TERM_DIMENSION
 from app.db import queue
-from app.db.models import Chunk, Collection, Document, DocumentStatus, Page
+from app.db.models import Chunk, Collection, Document, DocumentStatus, IndexState, Page
 from app.db.repositories.base import Repository, one_of
+from app.db.repositories.new_chunks import NewChunk, columns
 
 _INSERT_CHUNKS: Final = text("""
-INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, tags,
-                    metadata, language, terms, weights, embedding, embedding_model)
-SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char_start, c.char_end, c.text, d.tags,
-       d.metadata_json, c.language, CAST(c.terms AS int[]), c.weights, c.embedding, :embedding_model
+INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, heading,
+                    tags, metadata, language, terms, weights, embedding, embedding_model)
+SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char_start, c.char_end, c.text, c.heading,
+       d.tags, d.metadata_json, c.language, (SELECT CAST(CAST(:terms AS text) AS int[]))[c.first_term\\:c.last_term], c.weights, c.embedding, :embedding_model
   FROM documents d,
        unnest(CAST(:chunk_ids AS text[]), CAST(:ordinals AS int[]), CAST(:pages AS int[]), CAST(:starts AS int[]),
-              CAST(:ends AS int[]), CAST(:texts AS text[]), CAST(:chunk_languages AS text[]), CAST(:terms AS text[]),
-              CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
-         AS c (id, ordinal, page, char_start, char_end, text, language, terms, weights, embedding)
+              CAST(:ends AS int[]), CAST(:texts AS text[]), CAST(:headings AS text[]), CAST(:chunk_languages AS text[]), CAST(:first_terms AS int[]),
+              CAST(:last_terms AS int[]), CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
+         AS c (id, ordinal, page, char_start, char_end, text, heading, language, first_term, last_term,
+               weights, embedding)
  WHERE d.organization_id = :organization_id AND d.id = :document_id
 """)
 
@@ -38,46 +35,8 @@ _WITHOUT_FILE: Final[Mapping[str, Any]] = dict.fromkeys(
     ("filename", "url", "stage", "error", "storage_key", "storage_sha256", "pending")
 ) | {"extraction": {}, "attempts": 0}
 
+_SERVED: Final = select(func.coalesce(IndexState.build, IndexState.embedding_model)).scalar_subquery()
 _CARRIED_BY_CHUNKS: Final = frozenset({"collection_id", "tags", "metadata_"})
-
-
-@dataclass(frozen=True, slots=True)
-class NewChunk:
-    """A chunk to store: offsets are code points into the text of its page, the embedding has one model's dimension.
-
-    `terms` are its terms with their weights, made with the stemmer of its `language` (see `app.rag.terms`).
-    """
-
-    ordinal: int
-    page: int
-    start: int
-    end: int
-    text: str
-    language: str
-    terms: Mapping[int, float]
-    embedding: NDArray[np.floating[Any]]
-
-
-def sparse(terms: Mapping[int, float]) -> SparseVector:
-    """Terms with their weights as the database keeps them; terms count from 1, the positions of a vector from 0."""
-    return SparseVector({term - 1: weight for term, weight in terms.items()}, TERM_DIMENSION)
-
-
-def columns(chunks: Sequence[NewChunk]) -> dict[str, list[Any]]:
-    """The chunks as parameters: one array a column, each chunk with a new id."""
-    return {
-        "chunk_ids": [ids.new(ids.Prefix.CHUNK) for _ in chunks],
-        "ordinals": [chunk.ordinal for chunk in chunks],
-        "pages": [chunk.page for chunk in chunks],
-        "starts": [chunk.start for chunk in chunks],
-        "ends": [chunk.end for chunk in chunks],
-        "texts": [chunk.text for chunk in chunks],
-        "chunk_languages": [chunk.language for chunk in chunks],
-        # An array of arrays would have to be rectangular.
-        "terms": ["{" + ",".join(map(str, sorted(chunk.terms))) + "}" for chunk in chunks],
-        "weights": [sparse(chunk.terms) for chunk in chunks],
-        "embeddings": [HalfVector(chunk.embedding) for chunk in chunks],
-    }
 
 
 def _of_everybody(within: Ids[str] | None) -> ColumnElement[bool]:
@@ -168,6 +127,8 @@ class DocumentRepository(Repository):
                 "generation": Document.generation + 1,
                 "revision": Document.revision + 1,
                 "page_count": len(pages),
+                "built_for": 0,
+                "terms_stale_from": None,
                 **_WITHOUT_FILE,
                 **values,
             },
@@ -247,12 +208,13 @@ class DocumentRepository(Repository):
         )
 
     async def chunks(self, document_id: str, *, limit: int, offset: int) -> Sequence[Chunk]:
-        """A page of a document's chunks in the order of the text, without vectors."""
+        """A page of a document's chunks in the order of the text, without vectors: those of the build that is served."""
         return (
             await self.session.scalars(
                 select(Chunk)
                 .options(defer(Chunk.embedding), defer(Chunk.terms), defer(Chunk.weights))
                 .where(Chunk.organization_id == self.organization_id, Chunk.document_id == document_id)
+                .where(Chunk.embedding_model == func.coalesce(_SERVED, Chunk.embedding_model))
                 .order_by(Chunk.ordinal)
                 .limit(limit)
                 .offset(offset)
