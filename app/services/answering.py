@@ -1,7 +1,7 @@
 """How an answer comes to be: passages for the question, then the model's words or the sources' own, with citations."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -80,14 +80,16 @@ async def answer(
         where=question.where,
         history=history if model is None else (),
     )
-    asked, hits, relevant = found.question, found.hits, found.relevant
+    hits, relevant = found.hits, found.relevant
     draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()
     yield SourcesFound(draft.sources)
     if not relevant:
         draft.refused = True
         yield draft.add(refusals.sentence(question.message))
     elif model is None:
-        yield await _quote(asked, question.message, hits, draft)
+        before = conversation.asked_before(history) if conversation.points_back(asked) else None
+        wordings = [asked] if before is None else [asked, f"{before} {asked}"]
+        yield await _quote(wordings, hits, draft)
     else:
         async with aclosing(_generate(model, bot, question, history, hits, draft)) as deltas:
             async for delta in deltas:
@@ -98,18 +100,21 @@ def _top_k(runtime: Runtime, bot: Bot, question: Question) -> int:
     return question.top_k or bot.retrieval.top_k or runtime.settings.top_k_default
 
 
-async def _quote(asked: str, question: str, hits: list[Hit], draft: Draft) -> AnswerDelta:
-    """The extractive answer: sentences of the sources, word for word."""
+async def _quote(wordings: Sequence[str], hits: list[Hit], draft: Draft) -> AnswerDelta:
+    """The extractive answer: sentences of the sources, word for word, for the first wording of the question that any answer."""
     quotable = [
         extractive.Passage(n, hit.text, headings.place(hit.title, hit.heading))
         for n, hit in enumerate(hits, start=1)
     ]
     # The longest passages take 0.3 s of CPU, which the event loop does not have; a thread costs 0.1 ms.
-    found = await asyncio.to_thread(extractive.extract, asked, quotable)
-    if not found.quotes:
+    for wording in wordings:
+        found = await asyncio.to_thread(extractive.extract, wording, quotable)
+        if found.quotes:
+            break
+    else:
         draft.refused = True
         draft.sources = ()
-        return draft.add(refusals.sentence(question))
+        return draft.add(refusals.sentence(wordings[0]))
     draft.cite({quote.n for quote in found.quotes})
     return draft.add(" ".join(f"{' '.join(quote.text.split())} [{quote.n}]" for quote in found.quotes))
 

@@ -13,7 +13,7 @@ from app.core.errors import AppError
 from app.core.principal import Principal
 from app.core.retrieval import EVERYTHING, Hit, SearchFilter
 from app.db.repositories.chunks import ChunkRepository
-from app.rag import conversation, expansion, passages
+from app.rag import expansion, passages
 from app.rag.llms import ChatModel, Turn
 from app.rag.passages import Gap
 from app.services import bots, reranking, retrieval
@@ -27,9 +27,8 @@ _EXPANSION_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a question found. `question` is what was searched with; `hits` are merged passages unless chunks were wanted."""
+    """What a question found; `hits` are merged passages unless chunks were wanted."""
 
-    question: str
     hits: list[Hit]
     relevant: bool
     """Whether any of it has enough to do with the question to answer from it at all."""
@@ -50,23 +49,18 @@ async def find(
 ) -> Found:
     """At most `limit` passages within what the bot and the caller reach, best first.
 
-    `history` is for bots without a model, which can't make a question standalone: where the question says too little to
-    be answered, the one before it is searched with. Raises what `retrieval.search` raises.
+    `history` is for bots without a model, which can't make a question standalone. Raises what `retrieval.search` raises.
     """
-    searching = _Searching(runtime, principal, bot, where, limit, explained)
+    searching = _Searching(runtime, principal, bot, where, limit, explained, history)
     hits, relevant = await searching.hits(question)
-    if not relevant and (with_before := conversation.with_question_before(history, question)):
-        found, is_enough = await searching.hits(with_before)
-        if is_enough:
-            question, hits, relevant = with_before, found, True
     hits, reranked = await reranking.rerank(runtime, bot, question, hits)
     if not merged:
-        return Found(question, hits[:limit], relevant, reranked)
+        return Found(hits[:limit], relevant, reranked)
     between = await _between(runtime, principal, passages.gaps(hits))
     composed = passages.compose(
         hits, limit=limit, context_tokens=bot.retrieval.context_tokens, between=between
     )
-    return Found(question, composed, relevant, reranked)
+    return Found(composed, relevant, reranked)
 
 
 async def search(
@@ -98,6 +92,7 @@ class _Searching:
     where: SearchFilter
     limit: int
     explained: bool
+    history: Sequence[Turn]
 
     async def hits(self, question: str) -> tuple[list[Hit], bool]:
         """What the question finds, also in other words where the bot has it expanded, and whether any of it is relevant."""
@@ -134,6 +129,7 @@ class _Searching:
             where=self.where,
             granted=self.bot.collection_ids,
             explained=self.explained,
+            before=self.history,
         )
 
 

@@ -26,6 +26,8 @@ _RANDOM: dict[str, str] = {
     "invitation_id": ids.new(ids.Prefix.INVITATION),
     "key_id": ids.new(ids.Prefix.API_KEY),
     "organization_id": ids.new(ids.Prefix.ORGANIZATION),
+    "evaluation_id": ids.new(ids.Prefix.EVALUATION),
+    "set_id": ids.new(ids.Prefix.EVALUATION_SET),
 }
 
 
