@@ -15,7 +15,17 @@ from rich.console import Console
 
 from benchmarks.report import Failed, Report, Skipped, show
 
-_NAMES: Final = ("startup", "chat", "stream", "ingest", "parsing", "documents", "logins", "answers")
+_NAMES: Final = (
+    "startup",
+    "chat",
+    "stream",
+    "retrieval",
+    "ingest",
+    "parsing",
+    "documents",
+    "logins",
+    "answers",
+)
 _WIDTH_OF_A_FILE: Final = 130
 
 
