@@ -85,5 +85,13 @@ class MeteredModel(ChatModel):
         return ModelCall(self._purpose, self.config.model, prompt, answered, cost, is_estimated)
 
 
+def probe(model: str, question: str) -> ModelCall:
+    """A question that was asked past all limits, only to see whether a model answers; what it took is an estimate."""
+    prompt, answered = estimate_tokens(question), 1
+    return ModelCall(
+        Purpose.PROBE, model, prompt, answered, prices.cost_usd(model, prompt, answered), estimated=True
+    )
+
+
 def _most_prompt_tokens(turns: Sequence[Turn]) -> int:
     return sum(len(turn.content.encode()) // _BYTES_A_TOKEN_AT_LEAST + _TOKENS_A_MESSAGE for turn in turns)
