@@ -296,9 +296,7 @@ async def test_a_bot_is_a_model_by_its_id_and_by_its_name(
     assert [model.id for model in models] == ["ibid", bot_id]
     assert (await client.models.retrieve("Quoting")).id == bot_id
     assert (await client.models.retrieve("ibid")).owned_by == "ibid"
-    assert [answer.choices[0].message.content for answer in answers] == [
-        "The warranty of the EMS is five years. [1]"
-    ] * 2
+    assert [answer.choices[0].message.content for answer in answers] == [f"{FACTS} [1]"] * 2
     assert provider.chats == []
     for name in ("gpt-4o", "bot_unknown"):
         with pytest.raises(openai.NotFoundError):
