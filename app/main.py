@@ -26,6 +26,7 @@ from app.core.index_build import IndexBuild
 from app.core.principal import SYSTEM
 from app.db import embedded, migrations, queue, upkeep
 from app.db.engine import Database, check_server, create_database
+from app.db.files import DatabaseFiles
 from app.db.notifications import Listener
 from app.db.repositories import evaluations, index_state
 from app.db.repositories.chunks import ScopeSizes
@@ -200,12 +201,13 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             scope_sizes=ScopeSizes(),
             keyring=keyring,
             counters=counters,
-            originals=open_storage(settings),
+            originals=open_storage(settings, database),
             spool=Spool(settings.data_dir / "spool"),
             listener=listener,
             web=PageFetcher(AddressPolicy(settings.reachable_networks)),
             analysts=analysts,
             budget_facts=BudgetFacts(budgets_changed, lambda: listener.is_listening),
+            circuits=client.circuits,
         )
         stack.push_async_callback(runtime.background.aclose)
         await stack.enter_async_context(relay.running(runtime))
@@ -226,7 +228,8 @@ async def open_index(settings: Settings, database: Database, client: ProviderCli
         build = await states.served()
         empty = await states.is_empty()
     configured = configured_model(settings)
-    if build is not None and not (empty and not embedding.same_model(build.model, configured)):
+    begun = build is not None and (build.number > 0 or not empty)
+    if build is not None and (begun or embedding.same_model(build.model, configured)):
         try:
             model = make(build.model, build.requested_dimension)
             await model.warm_up()
@@ -260,8 +263,10 @@ def _live_index(
     return LiveIndex(database, make, build, model, keep_seconds=settings.index_keep_seconds)
 
 
-def open_storage(settings: Settings) -> originals.Originals:
+def open_storage(settings: Settings, database: Database) -> originals.Originals:
     """Where original files are kept. Raises StartupError."""
+    if lasting.keeps_files_in_database(settings):
+        return DatabaseFiles(database)
     if problem := lasting.storage_problem(settings):
         log.error("original_files_will_be_lost", reason=problem.reason, next_step=problem.next_step)
     try:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -40,6 +41,7 @@ class Rebuilder:
         self._lease = timedelta(seconds=runtime.settings.job_lease_seconds)
         self._tasks: dict[asyncio.Task[None], BuildClaim] = {}
         self._stopping = False
+        self._looked_at = 0.0
 
     async def run(self) -> None:
         """Until it is cancelled: what is under way then is handed back."""
@@ -63,11 +65,14 @@ class Rebuilder:
         try:
             async with self._runtime.database.unit_of_work(SYSTEM) as session:
                 rebuild = await RebuildRepository(session).under_way()
-            left = await rebuilds.go_on_with_organizations(self._runtime)
+            left = 0
+            if rebuild is None or time.monotonic() - self._looked_at > _BUSY_SECONDS:
+                left = await rebuilds.go_on_with_organizations(self._runtime)
+                self._looked_at = time.monotonic()
             if rebuild is not None and await self._go_on(rebuild):
                 return True
             if left:
-                await asyncio.sleep(_BUSY_SECONDS)
+                await asyncio.sleep(2 * _BUSY_SECONDS)
             return left > 0
         except AppError as error:  # the database is away, or a provider
             log.warning("rebuild_postponed", reason=error.code)

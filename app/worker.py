@@ -284,13 +284,13 @@ class Worker:
 async def running(runtime: Runtime, *, concurrency: int, drain_seconds: float) -> AsyncIterator[Worker]:
     """A worker in the background for as long as the block lasts, which then has so long to finish what it has begun."""
     worker = Worker(runtime, concurrency=concurrency)
-    async with rebuilder.running(runtime, concurrency=concurrency):
-        task = asyncio.create_task(worker.run(), name="worker")
-        try:
+    task = asyncio.create_task(worker.run(), name="worker")
+    try:
+        async with rebuilder.running(runtime, concurrency=concurrency):
             yield worker
-        finally:
-            worker.stop()
-            await asyncio.wait([task], timeout=drain_seconds)
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+    finally:
+        worker.stop()
+        await asyncio.wait([task], timeout=drain_seconds)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

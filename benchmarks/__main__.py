@@ -20,6 +20,7 @@ _NAMES: Final = (
     "chat",
     "stream",
     "retrieval",
+    "streams",
     "ingest",
     "parsing",
     "documents",

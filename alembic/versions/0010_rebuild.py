@@ -82,6 +82,17 @@ _UP = (
     )
     """,
     "GRANT SELECT, INSERT, UPDATE, DELETE ON workers TO ibid_system",
+    # Original files, where they have no other place that lasts. They are packed already, so nothing tries to pack them again.
+    """
+    CREATE TABLE stored_files (
+      storage_key text NOT NULL,
+      number integer NOT NULL,
+      content bytea NOT NULL,
+      CONSTRAINT pk_stored_files PRIMARY KEY (storage_key, number)
+    )
+    """,
+    "ALTER TABLE stored_files ALTER COLUMN content SET STORAGE EXTERNAL",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON stored_files TO ibid_system",
     # The lock is taken before the state is read: a statement that did both would read what was there before it waited.
     """
     DO $do$ BEGIN
@@ -112,7 +123,7 @@ _DOWN = (
     "UPDATE chunks c SET embedding_model = s.embedding_model FROM index_state s WHERE c.embedding_model = s.build",
     "RESET ROLE",
     "DROP FUNCTION hold_index()",
-    "DROP TABLE workers, rebuild_claims, index_rebuilds",
+    "DROP TABLE stored_files, workers, rebuild_claims, index_rebuilds",
     "DROP INDEX uq_chunks_place",
     "ALTER TABLE chunks ADD CONSTRAINT uq_chunks_document_id_ordinal UNIQUE (document_id, ordinal)",
     "ALTER TABLE jobs DROP COLUMN from_pages",

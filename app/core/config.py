@@ -15,6 +15,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_valid
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core import rates
+from app.core.bots import PiiPolicy, Unsupported
 from app.core.rates import Activity, Rate, Subject
 
 LOCAL_EMBEDDING_MODEL: Final = "all-MiniLM-L6-v2"
@@ -213,6 +214,27 @@ class Settings(BaseSettings):
     chat_max_answer_tokens: int = Field(
         1024, ge=1, le=128_000, description="Longest answer asked of the chat model, in tokens."
     )
+    chat_persona: str = Field(
+        "",
+        max_length=20_000,
+        description="The role and tone of the bot of these settings, in your words. It stays secret.",
+    )
+    chat_refusal_text: str | None = Field(
+        None,
+        max_length=2_000,
+        description="What it says instead of an answer. Empty: a sentence in the question's language.",
+    )
+    chat_pii: PiiPolicy = Field(
+        PiiPolicy.OFF,
+        description="Personal data (mail addresses, phone numbers, cards, accounts, identity numbers, API keys, IP addresses):"
+        " `hide_from_provider` sends placeholders to the chat and embedding providers and puts the values back into the"
+        " answer; `hide_from_all` also hides from the reader what they have not said themselves.",
+    )
+    chat_unsupported_citations: Unsupported = Field(
+        Unsupported.FLAG,
+        description='What becomes of a citation whose source does not say it: `flag` marks the source `"supported": false`,'
+        " `drop` removes the citation.",
+    )
     chat_temperature: float = Field(0.2, ge=0, le=2, description="Temperature when the request names none.")
     provider_connect_timeout_seconds: PositiveSeconds = Field(
         5, description="How long connecting to the provider may take."
@@ -292,8 +314,9 @@ class Settings(BaseSettings):
         None,
         max_length=1000,
         description="Where original files are kept: s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix"
-        " (with the credentials that the cloud's own tools read) or file:///folder; empty is a folder in DATA_DIR, which"
-        " serves one machine.",
+        " (with the credentials that the cloud's own tools read), file:///folder, or `database`; empty is a folder in"
+        " DATA_DIR, which serves one machine (the database where that folder is lost with each deploy, as on Railway without"
+        " a volume).",
     )
     keep_original_files: bool = Field(
         True,

@@ -11,7 +11,7 @@ from app.rag.errors import ChatRefused
 from app.rag.openai_embeddings import retry_after_seconds
 from app.rag.provider_http import Stream
 
-_EMPTY: Final = ChatMessage(role=MessageRole.ASSISTANT, content="")
+EMPTY: Final = ChatMessage(role=MessageRole.ASSISTANT, content="")
 
 
 async def lines(reply: Stream) -> AsyncGenerator[bytes, None]:
@@ -42,7 +42,7 @@ async def require_open(reply: Stream) -> None:
 
 def piece(delta: str | None, raw: Mapping[str, Any]) -> ChatResponse:
     """A piece of a stream; `raw` in the words of OpenAI."""
-    return ChatResponse.model_construct(message=_EMPTY, delta=delta, raw=raw)
+    return ChatResponse.model_construct(message=EMPTY, delta=delta, raw=raw)
 
 
 def in_words_of_openai(

@@ -77,6 +77,18 @@ async def standalone_question(model: ChatModel, history: Sequence[Turn], questio
     return rewritten.strip()[:_MAX_REWRITTEN_CHARACTERS] or question
 
 
+async def is_within_topics(
+    model: ChatModel, question: str, *, inside: Sequence[str], outside: Sequence[str]
+) -> bool:
+    """Whether the model finds a question to be about these topics; anything but a no is a yes."""
+    said = await model.complete(
+        [Turn("system", prompts.within_topics(inside, outside)), Turn("user", question)],
+        temperature=0.0,
+        max_tokens=5,
+    )
+    return not said.strip(" *\"'.").lower().startswith("no")
+
+
 def answer_turns(prompt: prompts.AnswerPrompt, history: Sequence[Turn], question: str) -> list[Turn]:
     """System instructions with the fenced sources, the history, the question as it was asked."""
     return [Turn("system", prompt.text), *history, Turn("user", question)]

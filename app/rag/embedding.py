@@ -85,7 +85,9 @@ def _come_after_questions() -> None:
     """Let this thread take the processor only where no other one wants it; it does not hold the interpreter meanwhile."""
     if sys.platform == "linux":  # where a thread has a priority of its own
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            thread = threading.get_native_id()
+            present = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, min(present + _NICENESS, 19))
 
 
 class LocalEmbeddings:

@@ -81,5 +81,11 @@ def needed_relevance(embedding_model: str, *, spoken: str) -> float:
     return profile.needed if known else profile.needed_elsewhere
 
 
+def understands(embedding_model: str, spoken: str) -> bool:
+    """Whether a model knows a language well."""
+    profile = _profile(embedding_model)
+    return profile.languages is None or spoken in profile.languages
+
+
 def _profile(embedding_model: str) -> _Profile:
     return next((known for name, known in _PROFILES.items() if name in embedding_model), _UNMEASURED)

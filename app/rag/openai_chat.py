@@ -96,6 +96,9 @@ class OpenAIChat(CustomLLM):
 
 
 async def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
+    """One object, changed for each piece: making another takes longer than all that is done with it."""
+    piece = ChatResponse(message=chat_replies.EMPTY)
+    fields = piece.__dict__
     try:
         async for line in chat_replies.lines(reply):
             if not line.startswith(_DATA):
@@ -108,6 +111,7 @@ async def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
                 raise ValueError("the provider sent an error event")
             choices = event["choices"]
             delta = (choices[0].get("delta") or {}).get("content") if choices else None
-            yield chat_replies.piece(delta, event)
+            fields["delta"], fields["raw"] = delta, event
+            yield piece
     finally:
         await reply.aclose()

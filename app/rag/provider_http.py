@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from app.core.addresses import PORTS, AddressPolicy, is_address
 from app.rag.circuits import Circuits
 
-_MOST_CONNECTIONS: Final = 500
+_MOST_CONNECTIONS: Final = 1_000
 
 
 class ProviderConnectionError(Exception):

@@ -12,7 +12,7 @@ from app.core.retrieval import Hit
 from app.rag import conversation, extractive, headings, no_answer, prompts
 from app.rag.guardrails.answers import AnswerGuard
 from app.rag.llms import ChatModel, Completion, Turn
-from app.services import fallback, guarding, passages
+from app.services import fallback, guarding, passages, scoping
 from app.services.answers import (
     Answer,
     AnswerDelta,
@@ -113,9 +113,15 @@ async def _guarded(
     succession = fallback.of_bot(runtime, bot, draft.ledger)
     asked = question.message
     said, history = history, guard.history(history)
+    shown = guard.question(asked)
     if succession.model is not None and history and conversation.leans_on_history(asked):
-        rewritten = await succession.standalone_question(history, guard.question(asked))
-        asked = guard.said_by_model(rewritten)
+        shown = await succession.standalone_question(history, shown)
+        asked = guard.said_by_model(shown)
+    if scoping.is_limited(bot) and not await scoping.is_within(runtime, bot, succession.model, asked, shown):
+        draft.refused = True
+        yield SourcesFound(())
+        yield draft.add(guard.refusal(question.message, guarding.OUT_OF_SCOPE))
+        return
     found = await passages.find(
         runtime,
         principal,
@@ -123,6 +129,7 @@ async def _guarded(
         asked,
         limit=_top_k(runtime, bot, question),
         where=question.where,
+        shown=shown,
         history=said if succession.model is None else (),
         ledger=draft.ledger,
     )
@@ -195,10 +202,9 @@ async def _generate(
     draft: Draft,
     guard: Guard,
 ) -> AsyncGenerator[AnswerDelta, None]:
-    asked = guard.question(question.message)
     prompt = guard.prompt(hits)
     shown = guard.of_model(prompt, hits)
-    turns = conversation.answer_turns(prompt, history, asked)
+    turns = conversation.answer_turns(prompt, history, guard.asked)
     if question.preferences:
         preferences = guard.question(question.preferences)
         turns[0] = Turn("system", prompts.with_preferences(turns[0].content, preferences))

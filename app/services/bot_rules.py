@@ -16,7 +16,7 @@ from app.core.bots import BotSettings, ModelSettings, Provider, RerankerKind, Re
 from app.core.config import EXTRACTIVE_MODEL, Settings
 from app.core.crypto import Keyring
 from app.core.errors import InvalidBot
-from app.core.principal import Principal, Role
+from app.core.principal import Principal, PrincipalKind, Role
 
 _NEEDS_URL: Final = frozenset({Provider.OPENAI_COMPATIBLE, Provider.OLLAMA})
 _MOST_CHARACTERS: Final = 2_000
@@ -126,7 +126,10 @@ def _checked_reranker(
 
 
 def _checked_url(settings: Settings, principal: Principal, url: str, *, approved: bool) -> tuple[str, bool]:
-    """The address, and whether it may be one of the server's own network: what a superadmin enters, or has entered."""
+    """The address, and whether it may be one of the server's own network: what a superadmin enters, or has entered.
+
+    Likewise whoever sits at the machine.
+    """
     url = url.strip().rstrip("/")
     try:
         parts = urlsplit(url)
@@ -136,7 +139,7 @@ def _checked_url(settings: Settings, principal: Principal, url: str, *, approved
         raise UnsafeUrl("The URL of a provider has no query and no fragment.")
     if approved:
         return url, True
-    if principal.role is Role.SUPERADMIN:
+    if principal.role is Role.SUPERADMIN or principal.kind is PrincipalKind.OPERATOR:
         _require_plain(url)
         return url, True
     networks = settings.allowed_provider_networks

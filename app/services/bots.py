@@ -3,7 +3,15 @@
 from dataclasses import fields
 
 from app.core import bot_settings
-from app.core.bots import DEFAULT_BOT, Bot, BotSettings, ModelSettings, Provider, RetrievalSettings
+from app.core.bots import (
+    DEFAULT_BOT,
+    Bot,
+    BotSettings,
+    Guardrails,
+    ModelSettings,
+    Provider,
+    RetrievalSettings,
+)
 from app.core.config import EXTRACTIVE_MODEL, Settings
 from app.core.errors import BotNotFound
 from app.core.principal import Principal
@@ -75,5 +83,11 @@ def of_environment(settings: Settings) -> Bot:
         version_id=None,
         name="Default",
         model=model,
+        persona=settings.chat_persona,
+        guardrails=Guardrails(
+            refusal_text=settings.chat_refusal_text,
+            pii=settings.chat_pii,
+            unsupported_citations=settings.chat_unsupported_citations,
+        ),
         retrieval=RetrievalSettings(top_k=settings.top_k_default),
     )

@@ -123,7 +123,9 @@ def storage(settings: Settings) -> Check:
     name = "original files"
     if problem := lasting.storage_problem(settings):
         return warn(name, problem.reason, problem.next_step)
-    return ok(name, "in a bucket" if settings.storage_url else f"in {settings.data_dir}")
+    if lasting.keeps_files_in_database(settings):
+        return ok(name, "in the database")
+    return ok(name, f"in {settings.storage_url or settings.data_dir}")
 
 
 async def port(settings: Settings) -> Check:

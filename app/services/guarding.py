@@ -27,6 +27,7 @@ from app.rag.prompts import AnswerPrompt, PromptSource
 
 log = structlog.get_logger(__name__)
 
+OUT_OF_SCOPE: Final = "out_of_scope"
 NOT_RELEVANT: Final = "not_relevant"
 NO_ANSWER: Final = "no_answer"
 PROMPT_LEAK: Final = "prompt_leak"
@@ -40,6 +41,7 @@ class Guard:
         self._bot = bot
         self._kinds = _kinds(self._rules)
         self._vault = Vault(self._kinds) if self._rules.pii is not PiiPolicy.OFF else None
+        self._asked = self.asked = ""
         self._orders = self._dropped = 0
         self._citations = CitationFilter(())
         self._verdicts: dict[int, list[bool | None]] = {}
@@ -50,7 +52,9 @@ class Guard:
 
     def question(self, text: str) -> str:
         """What the person who asks has written, as a provider may see it."""
-        return text if self._vault is None else self._vault.mask(text, own=True)
+        self._asked = text
+        self.asked = text if self._vault is None else self._vault.mask(text, own=True)
+        return self.asked
 
     def history(self, turns: Sequence[Turn]) -> list[Turn]:
         """The conversation so far, as a provider may see it."""
@@ -98,7 +102,7 @@ class Guard:
             redactor=self._redactor(),
             citations=self._citations,
             links=LinkGuard(_linkable(hits)),
-            leaks=LeakGuard(prompt.secret, *prompt.wording),
+            leaks=LeakGuard(prompt.secret, *prompt.wording, known=[*(hit.text for hit in hits), self._asked]),
         )
         return self._answer
 

@@ -31,6 +31,9 @@ from app.services.answers import (
 STARTED: Final = 1
 SOURCES: Final = 2
 _QUIET_SECONDS: Final = 15.0
+_CROWD: Final = 50
+_BREATH_SECONDS: Final = 0.0005
+_LONGEST_BREATH_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +292,12 @@ class LiveTurns:
 
     def __len__(self) -> int:
         return len(self._turns)
+
+    @property
+    def breath_seconds(self) -> float:
+        """How long a piece of an answer waits for those after it; nothing unless there are very many answers."""
+        crowd = len(self._turns) - _CROWD
+        return min(_LONGEST_BREATH_SECONDS, crowd * _BREATH_SECONDS) if crowd > 0 else 0.0
 
     def start(self, turn: LiveTurn, course: Coroutine[Any, Any, None]) -> None:
         """Let a turn take its course, which never raises."""

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from app.core.bots import Bot, Expansion
+from app.core.bots import Bot, Expansion, PiiPolicy
 from app.core.counters import counters
 from app.core.errors import AppError
 from app.core.principal import Principal
@@ -18,6 +18,7 @@ from app.rag import conversation, expansion, passages
 from app.rag.llms import ChatModel, Turn
 from app.rag.passages import Gap
 from app.services import bots, reranking, retrieval, usage
+from app.services.guarding import Guard
 from app.services.reranking import Reranking
 from app.services.runtime import Runtime
 from app.services.usage import Ledger
@@ -46,6 +47,7 @@ async def find(
     *,
     limit: int,
     where: SearchFilter = EVERYTHING,
+    shown: str | None = None,
     history: Sequence[Turn] = (),
     merged: bool = True,
     explained: bool = False,
@@ -53,12 +55,19 @@ async def find(
 ) -> Found:
     """At most `limit` passages within what the bot and the caller reach, best first.
 
+    `shown` is what a provider may see of the question. A bot that hides personal data from providers gives them nothing else
+    either: its questions are not expanded, and its passages are not sent away to be put in order.
+
     `history` is for bots without a model, which can't make a question standalone: where the question says too little to
     be answered, the one before it is searched with. Raises what `retrieval.search` raises.
     """
     searching = _Searching(runtime, principal, bot, where, limit, explained, ledger)
-    hits, relevant = await searching.hits(question)
-    if not relevant and (with_before := conversation.with_question_before(history, question)):
+    hits, relevant = await searching.hits(question, shown)
+    if (
+        not relevant
+        and not searching.hides
+        and (with_before := conversation.with_question_before(history, question))
+    ):
         found, is_enough = await searching.hits(with_before)
         if is_enough:
             question, hits, relevant = with_before, found, True
@@ -94,6 +103,7 @@ async def search(
             question,
             limit=wanted,
             where=where,
+            shown=Guard(bot).question(question),
             merged=merged,
             explained=explained,
             ledger=ledger,
@@ -112,12 +122,17 @@ class _Searching:
     explained: bool
     ledger: Ledger
 
-    async def hits(self, question: str) -> tuple[list[Hit], bool]:
+    @property
+    def hides(self) -> bool:
+        """Whether personal data is hidden from providers."""
+        return self.bot.guardrails.pii is not PiiPolicy.OFF
+
+    async def hits(self, question: str, shown: str | None = None) -> tuple[list[Hit], bool]:
         """What the question finds, also in other words where the bot has it expanded, and whether any of it is relevant."""
         kind = self.bot.retrieval.expansion
-        model = None if kind is Expansion.NONE else bots.chat_model(self.runtime, self.bot)
+        model = None if kind is Expansion.NONE or self.hides else bots.chat_model(self.runtime, self.bot)
         if model is None:
-            own = await self._search(question)
+            own = await self._search(question, shown)
             return own, self._is_relevant(own)
         metered = self.ledger.metered(model, Purpose.EXPANSION)
         others = asyncio.create_task(self._of_others(kind, metered, question))
@@ -137,7 +152,7 @@ class _Searching:
         wordings = await _expanded(kind, model, question)
         return await asyncio.gather(*map(self._search, wordings))
 
-    async def _search(self, question: str) -> list[Hit]:
+    async def _search(self, question: str, shown: str | None = None) -> list[Hit]:
         reranker = self.bot.retrieval.reranker
         wanted = passages.candidates(self.limit)
         return await retrieval.search(
@@ -146,6 +161,7 @@ class _Searching:
             question,
             limit=wanted if reranker.kind is reranker.kind.NONE else max(wanted, reranker.candidates),
             where=self.where,
+            shown=shown,
             granted=self.bot.collection_ids,
             explained=self.explained,
         )

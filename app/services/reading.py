@@ -14,6 +14,7 @@ from app.core import ids
 from app.core.config import Settings
 from app.core.errors import NothingToReprocess, OriginalMissing
 from app.core.principal import Principal
+from app.core.text import file_name
 from app.db.models import Document
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.versions import NewPage, VersionRepository
@@ -191,7 +192,7 @@ async def _fetched(
         await runtime.originals.put(file.path, storage_key)
     finally:
         await asyncio.to_thread(file.discard)
-    return _reading(parsed, Fetched(storage_key, sha256, page.size_bytes, page.filename))
+    return _reading(parsed, Fetched(storage_key, sha256, page.size_bytes, file_name(page.filename)))
 
 
 def _sha256_of(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from app.core.bots import Bot, RerankerKind, RerankerSettings
+from app.core.bots import Bot, PiiPolicy, RerankerKind, RerankerSettings
 from app.core.counters import counters
 from app.core.errors import AppError
 from app.core.retrieval import Hit
@@ -49,6 +49,8 @@ async def rerank(
     settings = bot.retrieval.reranker
     if settings.kind is RerankerKind.NONE or len(hits) < 2:
         return hits, None
+    if settings.kind is not RerankerKind.LOCAL and bot.guardrails.pii is not PiiPolicy.OFF:
+        return hits, _left(bot, "personal_data")
     asked, rest = hits[: settings.candidates], hits[settings.candidates :]
     try:
         async with asyncio.timeout(settings.timeout_seconds):

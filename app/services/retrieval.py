@@ -22,9 +22,11 @@ async def search(
     granted: tuple[str, ...] | None = None,
     explained: bool = False,
     trust: Trust | None = None,
+    shown: str | None = None,
 ) -> list[Hit]:
     """The best chunks, best first, at most `limit`; `explained` adds the ranks of each leg.
 
+    `shown` is what a provider may see of the question: it is embedded in its place where the embedding model is a provider's.
     `granted` are the collections of the bot that searches; None searches what the caller may see.
 
     The files of the session in `where` are searched besides, which whoever names it must have made sure is the caller's.
@@ -35,7 +37,7 @@ async def search(
     """
     question = clean(question)
     # Outside the transaction: no connection is held while a provider is asked.
-    runtime, vector = await embeddings.question(runtime, question)
+    runtime, vector = await embed(runtime, question, shown=shown)
     async with runtime.database.direct(principal, planned_for_all=True) as session:
         scope = await access.search_scope(session, principal, where.collection_ids, granted=granted)
         if scope is not None and where.session_collection_id is not None:
@@ -75,6 +77,15 @@ async def search(
         )
         for hit in hits
     ]
+
+
+async def embed(runtime: Runtime, question: str, *, shown: str | None = None) -> tuple[Runtime, list[float]]:
+    """The vector of a question, or of what a provider may see of it, and the runtime that it can be compared in.
+
+    Raises as `embeddings.question` does.
+    """
+    is_local = runtime.embeddings.provider == "local"
+    return await embeddings.question(runtime, clean(question if shown is None or is_local else shown))
 
 
 def is_relevant(hits: Iterable[Hit], *, minimum: float | None = None) -> bool:

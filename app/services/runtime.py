@@ -12,6 +12,7 @@ from app.db.engine import Database
 from app.db.notifications import Listener
 from app.db.repositories.chunks import ScopeSizes
 from app.rag.analysts import Analysts
+from app.rag.circuits import Circuits
 from app.rag.cross_encoder import CrossEncoder
 from app.rag.embedding import EmbeddingModel
 from app.rag.index import ChunkIndex
@@ -57,6 +58,7 @@ class Runtime:
     analysts: Analysts
     turns: LiveTurns = field(default_factory=LiveTurns)
     background: Background = field(default_factory=Background)
+    circuits: Circuits = field(default_factory=Circuits)
     pinned: Served | None = None
 
     @property

@@ -153,12 +153,14 @@ def test_original_files_on_a_disk_that_is_lost_are_warned_of(
 ) -> None:
     lasting = diagnostics.storage(make_settings(data_dir=tmp_path))
     monkeypatch.setenv("RAILWAY_ENVIRONMENT", "production")
-    lost = diagnostics.storage(make_settings(data_dir=tmp_path))
+    database = diagnostics.storage(make_settings(data_dir=tmp_path, DB_URL="postgresql://unused/x"))
+    lost = diagnostics.storage(make_settings(data_dir=tmp_path, storage_url=f"file://{tmp_path}"))
     bucket = diagnostics.storage(make_settings(data_dir=tmp_path, storage_url="s3://bucket/files"))
     monkeypatch.setenv("RAILWAY_VOLUME_MOUNT_PATH", str(tmp_path))
     volume = diagnostics.storage(make_settings(data_dir=tmp_path / "ibid"))
     beside = diagnostics.storage(make_settings(data_dir=Path("/srv/data")))
 
-    assert [check.status for check in (lasting, bucket, volume)] == [Status.OK] * 3
+    assert [check.status for check in (lasting, bucket, volume, database)] == [Status.OK] * 4
+    assert database.message == "in the database"
     assert (lost.status, beside.status) == (Status.WARN, Status.WARN)
     assert "STORAGE_URL" in (lost.next_step or "")

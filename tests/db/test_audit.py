@@ -30,6 +30,7 @@ UNAUDITED = {
     "index_state": "kept by the service itself",
     "index_rebuilds": "who starts and cancels one is told by the service",
     "rebuild_claims": "kept by the service itself",
+    "stored_files": "the file of a document, whose entry tells of it",
     "workers": "kept by the service itself",
     "term_statistics": "kept by the service itself",
     "term_counts": "kept by the service itself",

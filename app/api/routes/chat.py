@@ -35,7 +35,7 @@ _STREAM_DOCS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; or, when a stream is asked for, server-sent events: `session`, `sources`, `delta`…,"
         " and exactly one `done` (the answer) or `error`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     }
 }
 _EVENTS_DOCS: dict[int | str, dict[str, Any]] = {

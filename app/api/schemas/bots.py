@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr
 
 from app.api.schemas.base import CleanText, NameText, OpaqueId, PartialModel, RequestModel, ResponseModel
 from app.core.access import Visibility
@@ -18,13 +18,21 @@ Note = Annotated[
 ]
 ModelName = Annotated[NameText, Field(max_length=200, examples=["gpt-4.1-mini"])]
 Url = Annotated[CleanText, Field(min_length=1, max_length=2000)]
-Key = Annotated[SecretStr, Field(min_length=1, max_length=1000)]
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    """A key travels in a header."""
+    if not all(" " < character <= "~" for character in key.get_secret_value()):
+        raise ValueError("an API key has no blanks and no control characters")
+    return key
+
+
+Key = Annotated[SecretStr, Field(min_length=1, max_length=1000), AfterValidator(_sendable)]
 VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
 Revision = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Text = Annotated[NameText, Field(max_length=1000)]
 CollectionIds = Annotated[list[OpaqueId], Field(max_length=100)]
-_PRINTABLE: Final = "an API key has no blanks and no control characters"
 
 
 class TopicFields(RequestModel):
@@ -119,13 +127,6 @@ class BotFields(RequestModel):
     retrieval: RetrievalFields | None = None
     guardrails: GuardrailFields | None = None
 
-    @model_validator(mode="after")
-    def _sendable_keys(self) -> "BotFields":
-        reranker = self.retrieval.reranker if self.retrieval else None
-        for key in (self.api_key, reranker.api_key if reranker else None):
-            require_sendable(key)
-        return self
-
     @property
     def keys(self) -> dict[Place, str | None]:
         """The keys that the client sent; None removes one."""
@@ -158,12 +159,6 @@ _NOT_SETTINGS: Final[dict[str, Any]] = {
     **dict.fromkeys(("name", "description", "visibility", "collection_ids", "note", "revision", "api_key"), True),
     "retrieval": {"reranker": {"api_key": True}},
 }  # fmt: skip
-
-
-def require_sendable(key: SecretStr | None) -> None:
-    """A key travels in a header. Raises ValueError, without the key."""
-    if key is not None and not all(" " < character <= "~" for character in key.get_secret_value()):
-        raise ValueError(_PRINTABLE)
 
 
 COLLECTIONS_DESCRIPTION: Final = "The collections that it answers from, also for users who may not see them; null is what the caller may see."
@@ -210,11 +205,6 @@ class TryRequest(RequestModel):
     model: ModelName
     base_url: Url | None = None
     api_key: Key | None = None
-
-    @model_validator(mode="after")
-    def _sendable_key(self) -> "TryRequest":
-        require_sendable(self.api_key)
-        return self
 
 
 class TryResponse(ResponseModel):

@@ -27,7 +27,7 @@ from app.db.models.documents import (
 )
 from app.db.models.evaluations import EvaluationRun, EvaluationSet, RunStatus
 from app.db.models.identity import ApiKey, Organization, User
-from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn, WorkerSign
+from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn, StoredFile, WorkerSign
 from app.db.models.rebuilds import IndexRebuild, RebuildClaim, RebuildState
 from app.db.models.usage import Budget, BudgetReservation, BudgetSpending, UsageEvent
 
@@ -72,6 +72,7 @@ __all__ = [
     "SessionShare",
     "SocketTicket",
     "Stage",
+    "StoredFile",
     "TermCount",
     "TermStatistic",
     "TitleSource",

@@ -66,6 +66,16 @@ class FileDeletion(Base):
     due_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 
+class StoredFile(Base):
+    """A megabyte of an original file, where those are kept in the database."""
+
+    __tablename__ = "stored_files"
+
+    storage_key: Mapped[Id]
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    content: Mapped[bytes]
+
+
 class IdempotencyKey(Base):
     """A request that its client may repeat, and what was answered; without a status it is under way."""
 

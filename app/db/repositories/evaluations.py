@@ -146,7 +146,7 @@ class EvaluationRepository(Repository):
                 },
             )
         ).one()
-        await self.session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
+        await self._tell_workers()
         return made
 
     async def delete(self, run_id: str) -> bool:
@@ -170,7 +170,12 @@ class EvaluationRepository(Repository):
             .values(values)
             .returning(EvaluationRun.id)
         )
+        if updated is not None and values.get("status") == RunStatus.QUEUED:
+            await self._tell_workers()
         return updated is not None
+
+    async def _tell_workers(self) -> None:
+        await self.session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
 
     async def forget_oldest(self, *, keep: int) -> int:
         """Delete ended evaluations but the newest; returns how many."""

@@ -148,13 +148,14 @@ class RebuildRepository:
         return found
 
     async def of_organizations(self, *, limit: int) -> Sequence[IndexRebuild]:
-        """Some organizations' rebuilds that have not ended, the oldest first."""
+        """Some organizations' rebuilds that have not ended, the oldest first, but for those that somebody is at."""
         return (
             await self.session.scalars(
                 select(IndexRebuild)
                 .where(IndexRebuild.organization_id.is_not(None), IndexRebuild.ended_at.is_(None))
                 .order_by(IndexRebuild.number)
                 .limit(limit)
+                .with_for_update(skip_locked=True)
             )
         ).all()
 

@@ -10,6 +10,7 @@ import binascii
 import codecs
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -17,6 +18,10 @@ from app.rag.guardrails.links import LOOK_ALIKES
 
 LEAK_LETTERS: Final = 64
 """So many letters of the prompt in a row are no coincidence: some twelve words."""
+_CODE: Final = re.compile(r"(?=[A-Za-z_\-]*\d)(?=[\d_\-]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_\-]{6,60}[A-Za-z0-9]")
+_LEAST_OF_CODE: Final = 8
+_MOST_CODES: Final = 20
+_LEAST_OF_SECRET: Final = 6
 _GRAM: Final = 16
 _STRIDE: Final = 4
 _MOST_IN_PIECES: Final = 3
@@ -36,8 +41,19 @@ _NO_LETTER: Final = re.compile(r"[\W_]+")
 def _grams(prompt: str) -> frozenset[str]:
     """The runs of sixteen letters of a prompt, in each of its disguises; of one that was shown before at no cost."""
     letters = _letters(_QUOTED.sub(" ", prompt))
-    forms = (letters, letters[::-1], codecs.encode(letters, "rot13"), _VOWELS.sub("", letters))
+    forms = (*_forms(letters), _VOWELS.sub("", letters))
     return frozenset(form[place : place + _GRAM] for form in forms for place in range(len(form) - _GRAM + 1))
+
+
+def _forms(letters: str) -> tuple[str, str, str]:
+    return letters, letters[::-1], codecs.encode(letters, "rot13")
+
+
+@lru_cache(maxsize=256)
+def _codes(prompt: str) -> tuple[str, ...]:
+    """The words of a prompt that are passwords, keys and the like: long, with letters and digits."""
+    words = (_letters(word) for word in _CODE.findall(_QUOTED.sub(" ", prompt)))
+    return tuple(word for word in dict.fromkeys(words) if len(word) >= _LEAST_OF_CODE)[:_MOST_CODES]
 
 
 @lru_cache(maxsize=256)
@@ -56,12 +72,17 @@ def _letters(text: str) -> str:
 class LeakGuard:
     """Lets an answer through until it repeats what must not be said; then `leaked` is true and nothing follows.
 
-    `secret` is a word of this prompt alone, such as its fence; `prompts` are texts whose wording is not to be repeated.
+    `secret` is a word of this prompt alone, such as its fence; `prompts` are texts whose wording is not to be repeated, nor
+    any code in them that none of the `known` texts has.
     """
 
-    def __init__(self, secret: str, *prompts: str) -> None:
-        word = _letters(secret)
-        self._secrets = tuple({word, word[::-1], codecs.encode(word, "rot13")} - {""})
+    def __init__(self, secret: str, *prompts: str, known: Sequence[str] = ()) -> None:
+        codes = [code for prompt in prompts for code in _codes(prompt)]
+        if codes:
+            said = " ".join(map(_letters, known))
+            codes = [code for code in codes if code not in said]
+        words = [_letters(secret), *codes]
+        self._secrets = tuple({form for word in words if word for form in _forms(word)})
         self._prompts = [(_grams(prompt), _limit(prompt)) for prompt in prompts if prompt]
         self._held = ""
         self._letters = ""
@@ -85,7 +106,7 @@ class LeakGuard:
             self._held = ""
             return ""
         self._forget()
-        if matches and len(self._held) < _MOST_HELD:
+        if (matches or self._may_say_secret()) and len(self._held) < _MOST_HELD:
             return ""
         shown, self._held = self._held, ""
         return shown
@@ -113,6 +134,10 @@ class LeakGuard:
 
     def _says_secret(self) -> bool:
         return any(secret in self._letters for secret in self._secrets)
+
+    def _may_say_secret(self) -> bool:
+        end = self._letters[-_LEAST_OF_SECRET:]
+        return len(end) == _LEAST_OF_SECRET and any(end in secret for secret in self._secrets)
 
     def _is_encoded(self, delta: str) -> bool:
         """Whether the answer is spelling out the prompt in Base64 or hexadecimal."""

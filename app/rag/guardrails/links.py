@@ -264,13 +264,13 @@ def _safe_end(context: str, text: str) -> int:
     start = max(0, len(text) - _MOST_HELD)
     read = _as_read(text[start:])
     cut = len(read)
-    whole_links = [match.end() for match in _DESTINATION.finditer(read) if match[1] is not None]
-    if unfinished := _UNFINISHED.search(read, whole_links[-1] if whole_links else 0):
+    ended = max((match.end() for match in _DESTINATION.finditer(read) if match[1] is not None), default=0)
+    if unfinished := _UNFINISHED.search(read, ended):
         cut = unfinished.start()
     word = _LAST_WORD.search(read)
     if word and word[0].lower() in _PREFIXES:
         cut = min(cut, word.start())
     path = _UNFINISHED_PATH.search(context + read) if _MAY_BE_URL.search(read) else None
-    if path:
+    if path and path.start(1) - len(context) >= ended:
         cut = min(cut, max(0, path.start(1) - len(context)))
     return len(text) if len(read) - cut >= _MOST_HELD else start + cut

@@ -48,6 +48,7 @@ def test_what_could_be_fetched_or_clicked_is_made_harmless(answer: str, shown: s
     "answer",
     [
         "Great![1] and [2][3].",
+        "See [ok](https://good.example/a?b=1). Or [ok](https://docs.acme.my/guide).",
         "[ok](https://good.example/a?b=1) or https://good.example/a?b=1, or www.acme.my.",
         "[1] The first. [2] Second: x",
         "Booking.com is e.g. fine; v1.2/3 and/or 24/7, List<String> a < b, the data: value",
