@@ -220,7 +220,8 @@ async def _generate(
     shown = guard.of_model(prompt, hits)
     turns = conversation.answer_turns(prompt, history, guard.asked)
     if question.preferences:
-        turns[0] = Turn("system", prompts.with_preferences(turns[0].content, question.preferences))
+        preferences = guard.question(question.preferences)
+        turns[0] = Turn("system", prompts.with_preferences(turns[0].content, preferences))
     pieces = model.generate(
         turns,
         temperature=bot.model.temperature if question.temperature is None else question.temperature,
