@@ -29,6 +29,9 @@ def create(
     days: Annotated[
         int | None, typer.Option(min=1, max=36_500, help="Days until it expires. Default: never.")
     ] = None,
+    bot: Annotated[
+        str | None, typer.Option(help="Id of the only bot that it may talk to; its scope is chat then.")
+    ] = None,
     rate_limit: Annotated[
         str | None, typer.Option(help="Its own limit, like 100/minute. Default: none.")
     ] = None,
@@ -36,7 +39,7 @@ def create(
 ) -> None:
     """Make an API key of the default organization; it is shown once."""
     settings = terminal.start()
-    made = terminal.run(lambda: _create(settings, name, scope or [], days, rate_limit))
+    made = terminal.run(lambda: _create(settings, name, scope or [], days, rate_limit, bot))
     if as_json:
         terminal.print_json({"id": made.row.id, "name": made.row.name, "key": made.secret})
         return
@@ -45,7 +48,12 @@ def create(
 
 
 async def _create(
-    settings: "Settings", name: str, scopes: list[str], days: int | None, rate_limit: str | None
+    settings: "Settings",
+    name: str,
+    scopes: list[str],
+    days: int | None,
+    rate_limit: str | None,
+    bot_id: str | None,
 ) -> "MadeKey":
     from datetime import timedelta
 
@@ -56,10 +64,11 @@ async def _create(
     try:
         wanted = api_keys.NewKey(
             name=name,
-            scopes=frozenset(map(Scope, scopes)) or ALL_SCOPES,
+            scopes=frozenset(map(Scope, scopes)) or (frozenset({Scope.CHAT}) if bot_id else ALL_SCOPES),
             collection_ids=None,
             expires_at=clock.now() + timedelta(days=days) if days else None,
             rate_limit=rate_limit,
+            bot_id=bot_id,
         )
         if rate_limit:
             rates.own_rates(rate_limit)

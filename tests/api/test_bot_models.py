@@ -7,8 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
+from app.core.bots import BotSettings, ModelSettings, Provider
+from app.core.principal import Role
 from tests.fixtures.native_providers import NativeProviders
+from tests.fixtures.people import People
 from tests.fixtures.provider import Reply, ScriptedProvider, scripted_provider
 from tests.fixtures.service import Service
 
@@ -287,3 +291,46 @@ async def test_the_wall_of_addresses_holds_when_connecting(service: Service) -> 
         )
 
     assert (literal.status_code, literal.json()["error"]["code"]) == (422, "unsafe_url")
+
+
+async def test_another_model_answers_when_the_first_one_fails_and_then_the_sources(
+    client: httpx.AsyncClient, provider: ScriptedProvider
+) -> None:
+    settings = {"provider": "openai", "model": "first", "fallback_model": "second"}
+    bot = await make(client, **settings, extractive_fallback=True)
+    strict = await make(client, name="C", **settings)
+    provider.answer = lambda body: Reply(status=401) if body["model"] == "first" else Reply()
+    by_second = (await ask(client, bot)).json()
+    provider.answer = lambda body: Reply(status=401)
+    by_sources, failed = (await ask(client, bot)).json(), await ask(client, strict)
+
+    assert (by_second["model"], bool(by_second["fallback"])) == ("second", True)
+    assert (by_sources["model"], by_sources["answer"]) == ("extractive", f"{FACT} [1]")
+    assert (failed.status_code, failed.json()["error"]["code"]) == (502, "provider_error")
+
+
+async def test_what_a_superadmin_entered_is_reached_and_what_an_admin_might_have_is_not(
+    people: People, provider: ScriptedProvider
+) -> None:
+    """On this service the loopback is open to superadmins alone."""
+    organization_id = await people.organization()
+    superadmin = await people.person(organization_id, Role.SUPERADMIN)
+    user = await people.person(organization_id)
+    await user.ingest(FACT)
+    model = {"provider": "openai-compatible", "model": "m", "base_url": provider.url}
+
+    bot = await make(superadmin.http, **model)
+    answer = await ask(user.http, bot)
+    assert (answer.status_code, len(provider.chats)) == (200, 1)
+    async with people.service.runtime.database.unit_of_work(superadmin.principal) as session:
+        # As if its network had been open to admins once.
+        await session.execute(
+            text("UPDATE bot_versions SET settings = jsonb_set(settings, '{model,anywhere}', 'false')")
+        )
+    people.service.runtime.bot_models.remember(organization_id, bot, "another", BotSettings(ModelSettings(Provider.OPENAI, "m")))  # fmt: skip
+    tried = (await superadmin.http.post(f"/bots/{bot}/try")).json()
+    refused = await ask(user.http, bot)
+
+    assert tried["outcome"] == "address_not_allowed"
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "provider_unavailable")
+    assert len(provider.chats) == 1
