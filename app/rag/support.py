@@ -36,7 +36,7 @@ _LEAST_COPY: Final = 4
 _CLAUSES: Final = re.compile(
     r"[,;:()–—]|\b(?:but|although|though|while|whereas|however|tetapi|namun|walaupun|pero|aunque|mais|aber|sondern|and|dan|y|et|und)\b|，|；|、"
 )
-_PARTS: Final = re.compile(r",\s+|[;，；]\s*|\s(?:and|dan|serta|y|e|et|und)\s")
+_PARTS: Final = re.compile(r"(?:,\s+|[;，；]\s*|\s)(?:and|dan|serta|y|e|et|und)\s|,\s+|[;，；]\s*")
 _MOST_PARTS: Final = 5
 # Openers of sentences, which are capitalised for their place.
 _OPENERS: Final = frozenset(
@@ -142,16 +142,23 @@ def _checked(
 ) -> Iterator[Citation]:
     statement = answer[span.start : span.end]
     results = [_supports(statement, *sources[number]) for number in numbers]
-    together: bool | None = False
-    if len(numbers) > 1 and not all(supported for supported, _, _ in results):
-        text = "\n\n".join(sources[number][1] for number in numbers)
-        title = " ".join(sources[number][0] for number in numbers)
-        together = _supports(statement, title, text)[0]
+    unsure = len(numbers) > 1 and any(supported is False for supported, _, _ in results)
+    parts = _by_parts(statement, numbers, sources) if unsure else ()
     for number, (supported, best, coverage) in zip(numbers, results, strict=True):
-        shares = together and coverage >= LEAST_COVERAGE / len(numbers)
-        yield Citation(
-            number, span.start, span.end, supported or (True if shares else supported), best, coverage
-        )
+        yield Citation(number, span.start, span.end, True if number in parts else supported, best, coverage)
+
+
+def _by_parts(
+    statement: str, numbers: Sequence[int], sources: Mapping[int, tuple[str, str]]
+) -> Collection[int]:
+    """The sources that say a part of a statement of several parts, if together they say all of them."""
+    parts = _PARTS.split(statement)
+    if not 1 < len(parts) <= _MOST_PARTS or any(len(sentences.words(part)) < _LEAST_COPY for part in parts):
+        return ()
+    saying = [
+        {number for number in numbers if _supports(part.strip(), *sources[number])[0]} for part in parts
+    ]
+    return set[int]().union(*saying) if all(saying) else ()
 
 
 def _supports(statement: str, title: str, text: str) -> tuple[bool | None, Span | None, float]:
