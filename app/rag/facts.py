@@ -7,10 +7,11 @@ from typing import Final, NamedTuple
 from app.rag import sentences
 
 _NUMBER: Final = re.compile(r"\d++(?:[.,'’\u00a0\u202f]\d++)*+")
+_AMOUNT: Final = re.compile(r"[a-z]{1,3}(\d[\d.,]*)\Z")
 _DECIMAL: Final = str.maketrans({",": ".", "'": "", "’": "", "\u00a0": "", "\u202f": ""})
 _GROUPED: Final = re.compile(r"\d{1,3}(?:([,.'’\u00a0\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d+)?\Z")
 _UNIT_AFTER: Final = re.compile(r"[ \u00a0\-]?(%|٪|°[CF]?|[^\W\d_]{1,12})")
-_UNIT_BEFORE: Final = re.compile(r"([$€£¥₹₽₩฿]|\b[A-Z]{2,3})[ \u00a0]?\Z")
+_UNIT_BEFORE: Final = re.compile(r"([$€£¥₹₽₩฿]|\b(?:[A-Z]{2,3}|Rp))[ \u00a0]?\Z")
 
 # Words for the same unit, folded; a number said of one is not the same said of another.
 _UNITS: Final = """% percent percentage peratus persen porciento prozent pourcent процентов 百分
@@ -73,11 +74,13 @@ def numbers(text: str, keys: Iterable[str]) -> Iterator[Number]:
 
 def is_number(key: str) -> bool:
     """Whether a folded word is a number, in digits or spelled."""
-    return key[:1].isdigit() or key in _VALUES
+    return key[:1].isdigit() or key in _VALUES or _AMOUNT.match(key) is not None
 
 
 def value(key: str) -> str:
     """A folded word, with a number as its digits."""
+    if amount := _AMOUNT.match(key):
+        return _plain(amount[1])
     return _plain(key) if key[:1].isdigit() else _VALUES.get(key, key)
 
 

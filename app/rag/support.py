@@ -7,7 +7,7 @@ only the facts can be compared; without any, nothing is said of it. All work is 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -31,10 +31,13 @@ LEAST_COVERAGE: Final = 0.6
 _LEAST_OF_CLAUSE: Final = 0.6
 _OTHER_LANGUAGE_COVERAGE: Final = 0.25
 _LEAST_PREFIX: Final = 5
-_LONGEST_GAP: Final = 8
+_LEAST_COPY: Final = 4
+"""In words: from so many in their order a statement is a copy of its source."""
 _CLAUSES: Final = re.compile(
     r"[,;:()–—]|\b(?:but|although|though|while|whereas|however|tetapi|namun|walaupun|pero|aunque|mais|aber|sondern|and|dan|y|et|und)\b|，|；|、"
 )
+_PARTS: Final = re.compile(r"(?:,\s+|[;，；]\s*|\s)(?:and|dan|serta|y|e|et|und)\s|,\s+|[;，；]\s*")
+_MOST_PARTS: Final = 5
 # Openers of sentences, which are capitalised for their place.
 _OPENERS: Final = frozenset(
     """additionally also however moreover furthermore therefore thus overall finally further instead meanwhile similarly specifically
@@ -42,7 +45,15 @@ _OPENERS: Final = frozenset(
     selain juga namun oleh sebaliknya kesimpulannya secara ya tidak menurut berdasarkan setiap semua
     además también sin por según cada todos sí según en outre de plus selon chaque oui non außerdem zudem ja nein laut""".split()
 )
-_LEAST_SMALL_WORDS: Final = 2
+# Languages that short texts are taken for each other in.
+_NEAR: Final = (
+    {"ms", "id"},
+    {"da", "nb", "sv"},
+    {"zh", "zh-Hant", "ja"},
+    {"es", "pt"},
+    {"ru", "uk"},
+    {"cs", "pl"},
+)
 _CAPITALISES_NOUNS: Final = "de"
 
 
@@ -131,16 +142,23 @@ def _checked(
 ) -> Iterator[Citation]:
     statement = answer[span.start : span.end]
     results = [_supports(statement, *sources[number]) for number in numbers]
-    together: bool | None = False
-    if len(numbers) > 1 and not all(supported for supported, _, _ in results):
-        text = "\n\n".join(sources[number][1] for number in numbers)
-        title = " ".join(sources[number][0] for number in numbers)
-        together = _supports(statement, title, text)[0]
+    unsure = len(numbers) > 1 and any(supported is False for supported, _, _ in results)
+    parts = _by_parts(statement, numbers, sources) if unsure else ()
     for number, (supported, best, coverage) in zip(numbers, results, strict=True):
-        shares = together and coverage >= LEAST_COVERAGE / len(numbers)
-        yield Citation(
-            number, span.start, span.end, supported or (True if shares else supported), best, coverage
-        )
+        yield Citation(number, span.start, span.end, True if number in parts else supported, best, coverage)
+
+
+def _by_parts(
+    statement: str, numbers: Sequence[int], sources: Mapping[int, tuple[str, str]]
+) -> Collection[int]:
+    """The sources that say a part of a statement of several parts, if together they say all of them."""
+    parts = _PARTS.split(statement)
+    if not 1 < len(parts) <= _MOST_PARTS or any(len(sentences.words(part)) < _LEAST_COPY for part in parts):
+        return ()
+    saying = [
+        {number for number in numbers if _supports(part.strip(), *sources[number])[0]} for part in parts
+    ]
+    return set[int]().union(*saying) if all(saying) else ()
 
 
 def _supports(statement: str, title: str, text: str) -> tuple[bool | None, Span | None, float]:
@@ -300,48 +318,22 @@ def _is_exchanged(statement: str, said: _Text, window: Sequence[_Text]) -> bool:
     if sum(key in stated for key in here) < 2:
         return False
     there = [facts.value(key) for each in window for key in each.keys]
-    is_copy = _is_within(
-        [key for key in here if key not in stated], [key for key in there if key not in stated]
-    )
+    plain = [key for key in here if key not in stated]
+    is_copy = len(plain) >= _LEAST_COPY and _is_within(plain, [key for key in there if key not in stated])
     return is_copy and not _is_within(here, there)
 
 
 def _is_replaced(said: _Text, window: Sequence[_Text], language: str) -> bool:
-    """Whether words that the source does not have stand where it has others, between the same words as there."""
+    """Whether a literal copy has words of its own in one place, where the source has others."""
     there = [_stem(key, language) for each in window for key in each.keys]
     known = frozenset(there)
     keys = [_stem(key, language) for key in said.keys]
-    first = 0
-    while first < len(keys):
-        last = first
-        while last < len(keys) and not _has(keys[last], known):
-            last += 1
-        if last > first:
-            # Of pairs of characters, two are one other character: 是 for 为.
-            least = 3 if sentences.is_dense(keys[first]) else 1
-            content = sum(key in said.stems for key in keys[first:last])
-            if content >= least and _stands_otherwise(
-                there, keys[max(0, first - 2) : first], keys[last : last + 2]
-            ):
-                return True
-        first = last + 1
-    return False
-
-
-def _stands_otherwise(there: Sequence[str], before: Sequence[str], after: Sequence[str]) -> bool:
-    """Whether the words before and after a gap stand in the source with something else, and not too much, between them."""
-    if not before or not after:
-        edge = before or after
-        return len(edge) > 1 and any(
-            there[place : place + 2] == list(edge) and (place + 2 < len(there) if before else place > 0)
-            for place in range(len(there) - 1)
-        )
-    for place, key in enumerate(there):
-        if key == before[-1]:
-            gap = there[place + 1 : place + 2 + _LONGEST_GAP]
-            if after[0] in gap[1:]:
-                return True
-    return False
+    own = [place for place, key in enumerate(keys) if key in said.stems and not _has(key, known)]
+    # Of pairs of characters, two are one other character: 是 for 为.
+    if not own or (sentences.is_dense(keys[own[0]]) and len(own) < 3):
+        return False
+    copied = keys[: own[0]] + keys[own[-1] + 1 :]
+    return len(copied) >= _LEAST_COPY and _is_within(copied, there)
 
 
 def _is_within(keys: Sequence[str], there: Sequence[str]) -> bool:
@@ -354,10 +346,8 @@ def _is_in_another_language(statement: str, said: _Text, source: _Source) -> boo
     """Whether a statement is in another script than its source, or shares none of the small words with it."""
     if _is_latin(statement) != _is_latin(source.text):
         return True
-    small = [key for key in said.keys if key in questions.FUNCTION_WORDS]
-    if len(small) < _LEAST_SMALL_WORDS or not source.keys.isdisjoint(small):
-        return False
-    return refusals.language_of(statement) != source.language
+    spoken = refusals.language_of(statement)
+    return spoken != source.language and not any({spoken, source.language} <= group for group in _NEAR)
 
 
 def _is_latin(text: str) -> bool:

@@ -6,7 +6,7 @@ The record has kinds and counts, never what was found.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -20,10 +20,12 @@ from app.rag.guardrails.answers import AnswerGuard
 from app.rag.guardrails.kinds import PiiKind
 from app.rag.guardrails.leaks import LeakGuard
 from app.rag.guardrails.links import LinkGuard
-from app.rag.guardrails.masking import Redactor, Restorer, Vault
 from app.rag.llms import Turn
 from app.rag.no_answer import NoAnswerFilter
 from app.rag.prompts import AnswerPrompt, PromptSource
+
+if TYPE_CHECKING:
+    from app.rag.guardrails.masking import Redactor, Restorer, Vault
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +42,7 @@ class Guard:
         self._rules: Guardrails = bot.guardrails
         self._bot = bot
         self._kinds = _kinds(self._rules)
-        self._vault = Vault(self._kinds) if self._rules.pii is not PiiPolicy.OFF else None
+        self._vault = _vault(self._rules, self._kinds)
         self._asked = self.asked = ""
         self._orders = self._dropped = 0
         self._citations = CitationFilter(())
@@ -95,10 +97,9 @@ class Guard:
         """What a model's answer passes."""
         sources = {n: (hit.title, hit.text) for n, hit in enumerate(hits, start=1)}
         self._citations = CitationFilter(sources, lambda said, numbers: self._judged(said, numbers, sources))
-        only_own = self._rules.pii is PiiPolicy.HIDE_FROM_ALL
         self._answer = AnswerGuard(
             no_answer=NoAnswerFilter(),
-            restorer=None if self._vault is None else Restorer(self._vault, only_own=only_own),
+            restorer=self._restorer(),
             redactor=self._redactor(),
             citations=self._citations,
             links=LinkGuard(_linkable(hits)),
@@ -122,9 +123,18 @@ class Guard:
             return None
         return all(verdicts)
 
-    def _redactor(self) -> Redactor | None:
+    def _restorer(self) -> "Restorer | None":
+        if self._vault is None:
+            return None
+        from app.rag.guardrails.masking import Restorer  # as in `_vault`
+
+        return Restorer(self._vault, only_own=self._rules.pii is PiiPolicy.HIDE_FROM_ALL)
+
+    def _redactor(self) -> "Redactor | None":
         if self._vault is None or self._rules.pii is not PiiPolicy.HIDE_FROM_ALL:
             return None
+        from app.rag.guardrails.masking import Redactor  # as in `_vault`
+
         return Redactor(self._vault, self._kinds)
 
     def _judged(
@@ -180,6 +190,15 @@ class Guard:
             found["refused"] = self._refused_because
             counters.add("guardrail_events", guard="refused", kind=self._refused_because)
         return found or None
+
+
+def _vault(rules: Guardrails, kinds: frozenset[PiiKind]) -> "Vault | None":
+    """Where personal data is kept for the turn, if any is to be hidden."""
+    if rules.pii is PiiPolicy.OFF:
+        return None
+    from app.rag.guardrails.masking import Vault  # its patterns take memory that most services do without
+
+    return Vault(kinds)
 
 
 def _kinds(rules: Guardrails) -> frozenset[PiiKind]:

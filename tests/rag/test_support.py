@@ -66,6 +66,38 @@ def test_each_source_of_a_statement_is_judged_by_itself_and_together() -> None:
     assert supported(answer, first, second) == [True, True, False]
 
 
+LEAVE: Final = (
+    "Employees are entitled to 14 days of annual leave per year. Unused leave of up to 5 days may be carried forward to the next"
+    " year until 31 March. Sick leave requires a medical certificate from the first day."
+)
+BENEFITS: Final = "The company pays RM 2,000 for dental care each year. Outpatient treatment is covered at panel clinics only."
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("You get 14 days of annual leave each year [1].", [True]),
+        ("You may carry forward up to five unused days until 31 March of the following year [1].", [True]),
+        ("A medical certificate is needed from day one of sick leave [1].", [True]),
+        ("Dental care is covered up to RM2,000 per year [2].", [True]),
+        ("- **Leave**: 14 days per year [1]\n- **Dental**: RM 2,000 [2]", [True, True]),
+        (
+            "You are entitled to 14 days of leave, and dental care of RM 2,000 is paid each year [1][2].",
+            [True, True],
+        ),
+        ("Dental care is covered up to RM3,000 per year [2].", [False]),
+        ("The company pays RM 2,000 for optical care each year [2].", [False]),
+        ("Contractors are entitled to 14 days of annual leave per year [1].", [False]),
+        ("Employees are entitled to 14 weeks of annual leave per year [1].", [False]),
+        ("Outpatient treatment isn't covered at panel clinics [2].", [False]),
+        ("Anda berhak mendapat 14 hari cuti tahunan setiap tahun [1].", [True]),
+        ("Anda berhak mendapat 16 hari cuti tahunan setiap tahun [1].", [False]),
+    ],
+)
+def test_answers_as_models_write_them(answer: str, expected: list[bool]) -> None:
+    assert supported(answer, LEAVE, BENEFITS) == expected
+
+
 def test_other_languages_are_judged_in_their_own_words() -> None:
     assert supported("Cuti tahunan bagi pekerja baharu ialah 14 hari [1].", MALAY) == [True]
     assert supported("Cuti tahunan bagi pekerja baharu ialah 16 hari [1].", MALAY) == [False]

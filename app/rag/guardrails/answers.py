@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from app.rag.citations import CitationFilter
 from app.rag.guardrails.leaks import LeakGuard
 from app.rag.guardrails.links import LinkGuard
-from app.rag.guardrails.masking import Redactor, Restorer
 from app.rag.no_answer import NoAnswerFilter
+
+if TYPE_CHECKING:
+    from app.rag.guardrails.masking import Redactor, Restorer
 
 
 class Stage(Protocol):
@@ -30,8 +32,8 @@ class AnswerGuard:
         self,
         *,
         no_answer: NoAnswerFilter | None = None,
-        restorer: Restorer | None = None,
-        redactor: Redactor | None = None,
+        restorer: "Restorer | None" = None,
+        redactor: "Redactor | None" = None,
         citations: CitationFilter | None = None,
         links: LinkGuard | None = None,
         leaks: LeakGuard | None = None,
