@@ -128,12 +128,21 @@ _DOWN = (
 )
 
 
+_READABLE = """
+DO $$ BEGIN
+  EXECUTE format('GRANT SELECT ON ALL SEQUENCES IN SCHEMA %I TO ibid_system', current_schema());
+END $$
+"""
+"""For a backup by whoever migrates, as in 0005."""
+
+
 def upgrade() -> None:
     for statement in _UP:
         op.execute(statement)
     for table, privileges in _TABLES.items():
         for statement in _WALL:
             op.execute(statement.format(table=table, privileges=privileges))
+    op.execute(_READABLE)
 
 
 def downgrade() -> None:
