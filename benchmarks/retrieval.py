@@ -136,7 +136,9 @@ def run(*, quick: bool) -> Report:
 async def measure(report: Report, plan: Plan, settings: dict[str, str], goals: Goals) -> None:
     """Add the figures of a filled database to the report."""
     async with _opened(settings) as (runtime, owner):
-        await maintenance.run_once(runtime)  # as every minute in a service: the terms are counted, the index is built
+        await maintenance.run_once(
+            runtime
+        )  # as every minute in a service: the terms are counted, the index is built
         organizations = [
             Organization(_principal(row["organization_id"]), row["chunks"])
             for row in await owner.fetch(_ORGANIZATIONS)
