@@ -15,23 +15,42 @@ from app.api.draining import Draining
 from app.api.errors import add_error_handlers
 from app.api.middleware import add_middleware
 from app.api.one_time_pages import add_one_time_pages
-from app.api.routes import ROUTERS
+from app.api.routes import COMPATIBLE_ROUTERS, ROUTERS
 from app.api.schemas.base import ErrorResponse
 from app.api.socket_admission import Places
 from app.core import crypto, memory
+from app.core.addresses import AddressPolicy
 from app.core.config import LOCAL_EMBEDDING_MODEL, OPENAI_EMBEDDING_MODEL, Settings
 from app.core.errors import AppError, ServiceStopping, StartupError
+from app.core.index_build import IndexBuild
 from app.core.principal import SYSTEM
 from app.db import embedded, migrations, queue, upkeep
 from app.db.engine import Database, check_server, create_database
+from app.db.files import DatabaseFiles
 from app.db.notifications import Listener
+from app.db.repositories import evaluations, index_state
 from app.db.repositories.chunks import ScopeSizes
 from app.db.repositories.index_state import IndexStateRepository
-from app.rag import embedding, index, languages, llms
+from app.rag import embedding, languages, llms
+from app.rag.analysts import Analysts
 from app.rag.circuits import Circuits
-from app.rag.errors import RagError
+from app.rag.cross_encoder import CrossEncoder
+from app.rag.errors import InvalidEmbeddingSettings, RagError
 from app.rag.provider_http import HttpClient, ProviderClient
-from app.services import bots, bursts, diagnostics, first_run, indexing, maintenance, relay
+from app.services import (
+    bots,
+    budget_facts,
+    bursts,
+    diagnostics,
+    first_run,
+    indexing,
+    lasting,
+    maintenance,
+    relay,
+)
+from app.services.bot_models import BotModels
+from app.services.budget_facts import BudgetFacts
+from app.services.live_index import LiveIndex, ModelMaker
 from app.services.runtime import Runtime
 from app.services.web_pages import PageFetcher
 from app.storage import originals
@@ -90,6 +109,8 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
         app.include_router(router, prefix="/v1", include_in_schema=False)
+    for router in COMPATIBLE_ROUTERS:
+        app.include_router(router)
     if settings.admin_tables:
         from app.admin import site  # heavy, and off in most places
 
@@ -149,75 +170,161 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
         counters = bursts.Counters(settings.redis_url.get_secret_value() if settings.redis_url else None)
         stack.push_async_callback(counters.aclose)
         client = await stack.enter_async_context(http_client(settings))
-        embeddings = embedding_model(settings, client)
-        stack.push_async_callback(embeddings.aclose)
-        try:
-            await embeddings.warm_up()
-        except RagError as error:
-            raise StartupError(f"The embedding model can't be used: {error}") from error
+        checked = await stack.enter_async_context(http_client(settings, policy=provider_policy(settings)))
+        live = await open_index(settings, database, client)
         if indexing.fixed_language(settings) is None:
             await asyncio.to_thread(languages.warm_up)
-        async with database.unit_of_work(SYSTEM) as session:
-            indexed_model, indexed_dimension = await IndexStateRepository(session).claim(
-                embedding_model=embeddings.fingerprint, dimension=embeddings.dimension
+        build = live.served.build
+        await upkeep.ensure_exact_index(database, embedding_model=build.name, dimension=build.dimension)
+        cross_encoder = CrossEncoder(settings.reranker_folder) if settings.reranker_folder else None
+        if cross_encoder is not None:
+            stack.callback(cross_encoder.close)
+        listener = Listener(
+            (
+                *(queue.JOBS, queue.DOCUMENTS, index_state.CHANNEL, evaluations.CHANNEL),
+                *(relay.REQUESTS, relay.ANSWERS, budget_facts.CHANNEL),
             )
-        await upkeep.ensure_exact_index(database, embedding_model=indexed_model, dimension=indexed_dimension)
-        listener = Listener((queue.JOBS, queue.DOCUMENTS, relay.REQUESTS, relay.ANSWERS))
+        )
+        budgets_changed = stack.enter_context(listener.watching(budget_facts.CHANNEL))
         await stack.enter_async_context(listener.running(database))
-        if indexed_model != embeddings.fingerprint:
-            log.error("embedding_model_mismatch", indexed=indexed_model, configured=embeddings.fingerprint)
+        analysts = Analysts(settings.analysis_processes)
+        stack.push_async_callback(analysts.aclose)
+        await stack.enter_async_context(live.running(listener))
         runtime = Runtime(
             settings=settings,
             database=database,
-            embeddings=embeddings,
-            index=index.build(embeddings.embedder),
+            live=live,
             default_bot=bots.of_environment(settings),
             chat_model=None if settings.answers_extractively else chat_model(settings, client),
-            indexed_model=indexed_model,
-            indexed_dimension=indexed_dimension,
+            bot_models=BotModels(settings, keyring, free=client, checked=checked),
+            cross_encoder=cross_encoder,
             scope_sizes=ScopeSizes(),
             keyring=keyring,
             counters=counters,
-            originals=open_storage(settings),
+            originals=open_storage(settings, database),
             spool=Spool(settings.data_dir / "spool"),
             listener=listener,
-            web=PageFetcher(),
+            web=PageFetcher(AddressPolicy(settings.reachable_networks)),
+            analysts=analysts,
+            budget_facts=BudgetFacts(budgets_changed, lambda: listener.is_listening),
             circuits=client.circuits,
         )
+        stack.push_async_callback(runtime.background.aclose)
         await stack.enter_async_context(relay.running(runtime))
         yield runtime
 
 
-def open_storage(settings: Settings) -> originals.Originals:
+async def open_index(settings: Settings, database: Database, client: ProviderClient) -> LiveIndex:
+    """What is served, with its embedding model: that of the settings for a new or an empty index. Raises StartupError.
+
+    An index is searched with the model that it was built with, whatever the settings name now; they may have to provide it.
+    """
+
+    def make(name: str, dimension: int | None) -> embedding.EmbeddingModel:
+        return named_embedding_model(settings, client, name, dimension)
+
+    async with database.unit_of_work(SYSTEM) as session:
+        states = IndexStateRepository(session)
+        build = await states.served()
+        empty = await states.is_empty()
+    configured = configured_model(settings)
+    begun = build is not None and (build.number > 0 or not empty)
+    if build is not None and (begun or embedding.same_model(build.model, configured)):
+        try:
+            model = make(build.model, build.requested_dimension)
+            await model.warm_up()
+            if model.fingerprint == build.fingerprint:
+                if not embedding.same_model(build.model, configured):
+                    log.warning("embedding_model_of_index", used=build.model, configured=configured)
+                return _live_index(settings, database, make, build, model)
+        except RagError as error:
+            log.error("embedding_model_not_usable", build=build.name, reason=str(error))
+    model = embedding_model(settings, client)
+    try:
+        await model.warm_up()
+    except RagError as error:
+        raise StartupError(f"The embedding model can't be used: {error}") from error
+    async with database.unit_of_work(SYSTEM) as session:
+        build = await IndexStateRepository(session).claim(
+            embedding_model=model.fingerprint, dimension=model.dimension
+        )
+    if build.fingerprint != model.fingerprint:
+        log.error("embedding_model_mismatch", indexed=build.fingerprint, configured=model.fingerprint)
+    return _live_index(settings, database, make, build, model)
+
+
+def _live_index(
+    settings: Settings,
+    database: Database,
+    make: ModelMaker,
+    build: IndexBuild,
+    model: embedding.EmbeddingModel,
+) -> LiveIndex:
+    return LiveIndex(database, make, build, model, keep_seconds=settings.index_keep_seconds)
+
+
+def open_storage(settings: Settings, database: Database) -> originals.Originals:
     """Where original files are kept. Raises StartupError."""
+    if lasting.keeps_files_in_database(settings):
+        return DatabaseFiles(database)
+    if problem := lasting.storage_problem(settings):
+        log.error("original_files_will_be_lost", reason=problem.reason, next_step=problem.next_step)
     try:
         return originals.open_originals(settings.storage_url, folder=settings.data_dir / "originals")
     except (originals.InvalidStorageUrl, OSError) as error:
         raise StartupError(f"STORAGE_URL can't be used: {error}") from error
 
 
-def http_client(settings: Settings) -> HttpClient:
+def http_client(settings: Settings, *, policy: AddressPolicy | None = None) -> HttpClient:
+    """Connects to where the policy lets it; without one, anywhere."""
     return HttpClient(
         connect_timeout_seconds=settings.provider_connect_timeout_seconds,
         read_timeout_seconds=settings.provider_first_token_timeout_seconds,
+        policy=policy,
         circuits=Circuits(
             failures=settings.provider_breaker_failures, pause_seconds=settings.provider_breaker_seconds
         ),
     )
 
 
-def embedding_model(settings: Settings, client: ProviderClient) -> embedding.EmbeddingModel:
+def provider_policy(settings: Settings) -> AddressPolicy:
+    """Where an admin may send the service for its models."""
+    return AddressPolicy(settings.allowed_provider_networks)
+
+
+def configured_model(settings: Settings) -> str:
+    """The embedding model of a new installation."""
     if settings.uses_local_embeddings:
-        if settings.embedding_model not in (None, "local", LOCAL_EMBEDDING_MODEL):
-            log.warning("no_provider_key", wanted=settings.embedding_model, used=LOCAL_EMBEDDING_MODEL)
-        return embedding.build(embedding.EmbeddingConfig(provider="local", model=LOCAL_EMBEDDING_MODEL), None)
-    assert settings.openai_api_key is not None
+        return LOCAL_EMBEDDING_MODEL
+    return settings.embedding_model or OPENAI_EMBEDDING_MODEL
+
+
+def embedding_model(settings: Settings, client: ProviderClient) -> embedding.EmbeddingModel:
+    if settings.uses_local_embeddings and settings.embedding_model not in (
+        None,
+        "local",
+        LOCAL_EMBEDDING_MODEL,
+    ):
+        log.warning("no_provider_key", wanted=settings.embedding_model, used=LOCAL_EMBEDDING_MODEL)
+    return named_embedding_model(settings, client, configured_model(settings), None)
+
+
+def named_embedding_model(
+    settings: Settings, client: ProviderClient, name: str, dimension: int | None
+) -> embedding.EmbeddingModel:
+    """Any embedding model that the settings provide. Raises InvalidEmbeddingSettings for others."""
+    if embedding.is_local(name):
+        config = embedding.EmbeddingConfig(provider="local", model=LOCAL_EMBEDDING_MODEL, dimension=dimension)
+        return embedding.build(config, None)
+    if settings.openai_api_key is None:
+        raise InvalidEmbeddingSettings(f"{name} needs OPENAI_API_KEY")
     return embedding.build(
         embedding.EmbeddingConfig(
             provider="openai",
-            model=settings.embedding_model or OPENAI_EMBEDDING_MODEL,
+            model=name,
             api_key=settings.openai_api_key.get_secret_value(),
             base_url=settings.openai_base_url,
+            dimension=dimension,
             timeout_seconds=settings.provider_first_token_timeout_seconds,
         ),
         client,

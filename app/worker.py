@@ -15,20 +15,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
+from app import rebuilder
 from app.core.counters import counters
 from app.core.errors import AppError, Category, Superseded
 from app.core.principal import SYSTEM
 from app.db import queue
 from app.db.models import Stage
 from app.db.queue import Claim
+from app.db.repositories import evaluations
 from app.db.repositories.versions import VersionRepository
 from app.rag.parsing.model import ParseFailed
-from app.services import files, processing
-from app.services.processing import Failure
+from app.services import evaluation_work, files, processing
+from app.services.processing import BecameTheSame, Failure
 from app.services.runtime import Runtime
 from app.services.web_requests import FetchFailed
 
@@ -38,6 +40,7 @@ _LONGEST_POLL_SECONDS: Final = 5.0
 _REPORT_SECONDS: Final = 0.5
 _PAUSE_SECONDS: Final = 1.0
 _UPKEEP_SECONDS: Final = 20.0
+_SIGN_SECONDS: Final = 10.0
 
 _CRASHED: Final = Failure(
     "crashed_repeatedly",
@@ -93,7 +96,7 @@ class Worker:
 
     async def run(self) -> None:
         """Until `stop`, or for as long as it isn't cancelled: then what is under way is handed back."""
-        upkeep = asyncio.create_task(self._upkeep(), name="upkeep of files")
+        beside: asyncio.Future[Any] = asyncio.gather(self._upkeep(), self._show_life(), self._evaluate())
         try:
             with self._runtime.listener.watching(queue.JOBS) as news:
                 while not self._stopping.is_set():
@@ -103,10 +106,13 @@ class Worker:
             if self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
-            upkeep.cancel()
+            beside.cancel()
             for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(upkeep, *self._tasks, return_exceptions=True)
+            await asyncio.gather(beside, *self._tasks, return_exceptions=True)
+            with contextlib.suppress(AppError):  # without a database it is forgotten after a while
+                async with self._runtime.database.unit_of_work(SYSTEM) as session:
+                    await queue.sign_off(session, self._name)
 
     async def _claim_one(self) -> bool:
         """Start one job if there is room for one and one to start."""
@@ -172,7 +178,7 @@ class Worker:
             with contextlib.suppress(AppError):  # without a database it is found out again
                 await processing.forget(self._runtime, claim)
             return "superseded"
-        except (ParseFailed, FetchFailed, AppError) as error:
+        except (ParseFailed, FetchFailed, BecameTheSame, AppError) as error:
             if isinstance(error, AppError) and error.category is Category.UNAVAILABLE:
                 log.warning("document_postponed", document_id=claim.document_id, reason=error.code)
             return await self._failed(claim, processing.failure_of(error))
@@ -237,6 +243,15 @@ class Worker:
         with contextlib.suppress(AppError):  # without a database the lease runs out
             await processing.give_back(self._runtime, claim)
 
+    async def _show_life(self) -> None:
+        while True:
+            try:
+                async with self._runtime.database.unit_of_work(SYSTEM) as session:
+                    await queue.show_sign_of_life(session, self._name, concurrency=self._concurrency)
+            except AppError as error:
+                log.debug("no_sign_of_life", reason=error.code)
+            await asyncio.sleep(_SIGN_SECONDS)
+
     async def _upkeep(self) -> None:
         """Remove files that nobody has any more."""
         while True:
@@ -248,6 +263,22 @@ class Worker:
                 log.error("sweep_failed", exc_info=error)
             await asyncio.sleep(_UPKEEP_SECONDS)
 
+    async def _evaluate(self) -> None:
+        """Run evaluations, one after the other; what this is cancelled in goes to another worker."""
+        with self._runtime.listener.watching(evaluations.CHANNEL) as news:
+            while True:
+                news.clear()
+                try:
+                    name = f"{self._name}:{secrets.token_hex(6)}"
+                    if await evaluation_work.run_next(self._runtime, claimed_by=name):
+                        continue
+                except AppError as error:  # the database is away
+                    log.debug("evaluations_unavailable", reason=error.code)
+                except Exception as error:  # the top of a background loop
+                    log.error("evaluations_failed", exc_info=error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), _UPKEEP_SECONDS)
+
 
 @asynccontextmanager
 async def running(runtime: Runtime, *, concurrency: int, drain_seconds: float) -> AsyncIterator[Worker]:
@@ -255,7 +286,8 @@ async def running(runtime: Runtime, *, concurrency: int, drain_seconds: float) -
     worker = Worker(runtime, concurrency=concurrency)
     task = asyncio.create_task(worker.run(), name="worker")
     try:
-        yield worker
+        async with rebuilder.running(runtime, concurrency=concurrency):
+            yield worker
     finally:
         worker.stop()
         await asyncio.wait([task], timeout=drain_seconds)

@@ -19,11 +19,14 @@ _NAMES: Final = (
     "startup",
     "chat",
     "stream",
+    "retrieval",
     "streams",
     "ingest",
     "parsing",
+    "embeddings",
     "documents",
     "logins",
+    "guardrails",
     "answers",
 )
 _WIDTH_OF_A_FILE: Final = 130

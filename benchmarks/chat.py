@@ -24,7 +24,7 @@ from benchmarks.processes import (
 )
 from benchmarks.report import Details, Figure, Report, percentile
 
-_WARM_UP: Final = 64
+_WARM_UP: Final = 400
 _SETTLING_SECONDS: Final = 4.0
 _COLUMNS: Final = (
     "clients",

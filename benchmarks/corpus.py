@@ -72,6 +72,11 @@ def asked_about_first() -> list[Passage]:
     return sorted(passages(), key=lambda passage: passage.id not in wanted)
 
 
+def sentences() -> list[str]:
+    """Those of all passages, in their order."""
+    return [sentence for passage in passages() for sentence in _SENTENCE_END.split(passage.text)]
+
+
 def many_passages(count: int) -> list[str]:
     """The real passages first, then sentences of all of them shuffled into passages of the same lengths."""
     texts = [passage.text for passage in asked_about_first()]

@@ -16,9 +16,11 @@ import psutil
 
 from app.core import ids
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
+from app.core.retrieval import WeighedTerms
 from app.db.engine import create_database
-from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.identity import IdentityRepository
+from app.db.repositories.new_chunks import NewChunk
 from app.db.repositories.places import PlaceRepository
 from benchmarks import corpus
 from benchmarks.load import HealthProbe
@@ -26,9 +28,9 @@ from benchmarks.processes import (
     Postgres,
     Server,
     control,
+    embedding_provider,
     postgres,
     service,
-    simulator,
     worker,
     workspace,
 )
@@ -39,6 +41,8 @@ _PIECE_BYTES: Final = 2**18
 _DIMENSIONS: Final = 384
 _BATCH_LATENCY_SECONDS: Final = 0.03
 _END_SECONDS: Final = 600.0
+_ASKING_SECONDS: Final = 0.1
+"""Between two questions whether all is done: more of them would be a tenth of the server's work."""
 _BOUNDARY: Final = "benchmark-boundary"
 
 
@@ -46,7 +50,7 @@ def run(*, quick: bool) -> Report:
     report = Report("documents")
     with (
         workspace() as folder,
-        simulator(folder, dims=_DIMENSIONS) as provider,
+        embedding_provider(folder, dims=_DIMENSIONS) as provider,
         postgres(folder / "data") as database,
     ):
         settings = {
@@ -127,13 +131,13 @@ def _stream(server: Server, key: str, size_bytes: int) -> int:
 def _bulk_text(server: Server, database: Postgres, key: str, *, megabytes: int) -> Iterator[Figure]:
     """Whole megabytes of prose, from the first byte sent until all of it is searchable."""
     files = _texts(megabytes, size_bytes=1_000_000, seed=5)
-    cpu = server.cpu_seconds(), database.cpu_seconds()
+    cpu = server.all_cpu_seconds(), database.cpu_seconds()
     started = time.perf_counter()
     _send(server, key, files)
     _wait_for_all(server, key)
     seconds = time.perf_counter() - started
     yield Figure("text, end to end", megabytes / seconds, "MB/s", at_least=4)
-    yield Figure("server CPU for it", (server.cpu_seconds() - cpu[0]) / megabytes, "s/MB")
+    yield Figure("server CPU for it", (server.all_cpu_seconds() - cpu[0]) / megabytes, "s/MB")
     yield Figure("PostgreSQL CPU for it", (database.cpu_seconds() - cpu[1]) / megabytes, "s/MB")
 
 
@@ -151,7 +155,14 @@ async def _insert_rows(database: Postgres, rows: int) -> float:
         text = corpus.long_texts(1, size_bytes=900, seed=1)[0]
         chunks = [
             NewChunk(
-                n, 1, 0, len(text), text, "en", {n * 100 % 50_000 + t + 1: 1.0 for t in range(80)}, vectors[n]
+                n,
+                1,
+                0,
+                len(text),
+                text,
+                "en",
+                WeighedTerms.of({n * 100 % 50_000 + t + 1: 1.0 for t in range(80)}),
+                vectors[n],
             )
             for n in range(rows)
         ]
@@ -238,8 +249,9 @@ def _request(server: Server, key: str, method: str, path: str) -> bytes:
     return body
 
 
-def _documents(server: Server, key: str, query: str = "") -> list[dict[str, str]]:
-    found: list[dict[str, str]] = json.loads(_request(server, key, "GET", f"/documents?limit=200{query}"))
+def _documents(server: Server, key: str, query: str = "", *, limit: int = 200) -> list[dict[str, str]]:
+    path = f"/documents?limit={limit}{query}"
+    found: list[dict[str, str]] = json.loads(_request(server, key, "GET", path))
     return found
 
 
@@ -249,9 +261,9 @@ def _unfinished(server: Server, key: str) -> int:
 
 def _wait_for_all(server: Server, key: str) -> None:
     deadline = time.monotonic() + _END_SECONDS
-    while _unfinished(server, key):
+    while any(_documents(server, key, f"&status={status}", limit=1) for status in ("uploaded", "processing")):
         if time.monotonic() > deadline:
             raise Failed(f"documents are still being processed (see {server.log})")
-        time.sleep(0.05)
+        time.sleep(_ASKING_SECONDS)
     if failed := _documents(server, key, "&status=failed"):
         raise Failed(f"a document failed: {failed[0]}")

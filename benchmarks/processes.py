@@ -53,8 +53,13 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def cpu_seconds(self) -> float:
+        """CPU of the process itself: what bounds it, as Python runs one thread at a time."""
         times = psutil.Process(self.pid).cpu_times()
         return float(times.user + times.system)
+
+    def all_cpu_seconds(self) -> float:
+        """The same with its children, those that are gone included."""
+        return _with_children(self.pid)
 
     def rss_mb(self) -> float:
         return float(psutil.Process(self.pid).memory_info().rss / 2**20)
@@ -79,14 +84,18 @@ class Postgres:
 
     def cpu_seconds(self) -> float:
         """CPU of the server and of all its connections, those that are closed included."""
-        postmaster = psutil.Process(self.pid)
-        times = postmaster.cpu_times()
-        total = times.user + times.system + times.children_user + times.children_system
-        for child in postmaster.children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                times = child.cpu_times()
-                total += times.user + times.system
-        return float(total)
+        return _with_children(self.pid)
+
+
+def _with_children(pid: int) -> float:
+    process = psutil.Process(pid)
+    times = process.cpu_times()
+    total = times.user + times.system + times.children_user + times.children_system
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            total += times.user + times.system
+    return float(total)
 
 
 @contextmanager
@@ -148,8 +157,15 @@ def simulator(folder: Path, *, dims: int = 1536, tokens: int = 100, echo: bool =
         yield server
 
 
+@contextmanager
+def embedding_provider(folder: Path, *, dims: int = 1536) -> Iterator[Server]:
+    """A provider of embeddings alone that hardly costs anything; `control` sets its `emb_latency`."""
+    with python_server("benchmarks.embedding_provider", {"dims": dims}, folder) as server:
+        yield server
+
+
 def control(provider: Server, **values: float) -> dict[str, Any]:
-    """Change the simulator's configuration (`reset=1` zeroes its counters); returns its counters."""
+    """Change the configuration of a simulated provider (`reset=1` zeroes its counters); returns its counters."""
     request = urllib.request.Request(f"{provider.url}/control", json.dumps(values).encode())
     with urllib.request.urlopen(request, timeout=10) as response:
         return cast(dict[str, Any], json.load(response)["counters"])

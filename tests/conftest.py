@@ -4,6 +4,8 @@ pytest_plugins = (
     "tests.fixtures.postgres",
     "tests.fixtures.service",
     "tests.fixtures.provider",
+    "tests.fixtures.guarded",
+    "tests.fixtures.native_providers",
     "tests.fixtures.people",
     "tests.fixtures.workers",
 )

@@ -321,14 +321,14 @@ def test_compose_gives_streams_time_to_end_and_index_builds_shared_memory() -> N
     assert all(service["restart"] == "unless-stopped" for service in services.values())
 
 
-def test_compose_gives_the_application_nothing_to_write_to_and_no_privileges() -> None:
+def test_compose_gives_the_application_one_place_to_write_to_and_no_privileges() -> None:
     application = compose()["services"]["app"]
 
     assert application["read_only"] is True
     assert application["tmpfs"] == ["/tmp"]
     assert application["cap_drop"] == ["ALL"]
     assert application["security_opt"] == ["no-new-privileges:true"]
-    assert "volumes" not in application
+    assert application["volumes"] == ["data:/data"]  # where files arrive, and stay
 
 
 # --- The guide, and all of them ---------------------------------------------------------------------------------------

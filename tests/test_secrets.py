@@ -252,7 +252,39 @@ async def look_around(call: Caller, token: str) -> None:
         await call("GET", path, token=token, shows=True)
 
 
-CONTENT = {"text of a document", "question", "half of an answer"}
+async def use_bots(call: Caller, vault: Vault, token: str, provider: ScriptedProvider) -> None:
+    """Bots with keys of their own are made, changed, tried and asked; one of them is sent where it doesn't belong."""
+    key = vault.keep("key of a bot")
+    provider.default = Reply(status=401, message=f"Incorrect API key provided: {key}")
+    body = {
+        "name": "B",
+        "provider": "openai-compatible",
+        "model": "m",
+        "base_url": provider.url,
+        "api_key": key,
+        "persona": vault.keep("persona of a bot"),
+        "retrieval": {
+            "reranker": {"kind": "http", "url": provider.url, "api_key": vault.keep("key of a reranker")}
+        },
+    }
+    made = await call("POST", "/bots", token=token, json=body)
+    path = f"/bots/{made.json()['id']}"
+    await call("POST", "/bots", token=token, json={**body, "surprise": 1})
+    await call("POST", "/bots", token=token, json={**body, "api_key": f"{vault.keep('key with blank')} \n"})
+    await call("PATCH", path, token=token, json={"api_key": vault.keep("second key of a bot"), "base_url": 1})
+    await call("PATCH", path, token=token, json={"api_key": vault.known["second key of a bot"]})
+    tried = {"provider": "anthropic", "model": "m", "base_url": provider.url}
+    await call(
+        "POST", "/bots/try", token=token, json={**tried, "api_key": vault.keep("tried key")}, shows=True
+    )
+    await call("POST", f"{path}/try", token=token, shows=True)
+    await call("POST", "/chat", token=token, json={"message": "What is the code?", "bot_id": path[6:]})
+    for shown in (path, "/bots", f"{path}/versions", f"{path}/versions/1", f"{path}/versions/2/diff"):
+        await call("GET", shown, token=token, shows=True)
+    provider.reset()
+
+
+CONTENT = {"text of a document", "question", "half of an answer", "persona of a bot"}
 """No secrets, but nothing for a log either; they are in the database, of course."""
 
 
@@ -281,6 +313,7 @@ async def test_no_secret_is_in_a_log_a_dump_an_error_or_a_list(
         token = await use_accounts(call, vault)
         key = await use_keys(call, vault, token)
         await use_a_failing_provider(call, vault, provider, key)
+        await use_bots(call, vault, token, provider)
         await look_around(call, token)
         first_key = re.search(r"ibid_[0-9a-f]{12}_([A-Za-z0-9]{43})", run.out.decode())
     assert first_key is not None

@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 from datetime import timedelta
 
+import psutil
+from sqlalchemy import text
+
 from app.core.counters import counters
 from app.core.principal import SYSTEM
 from app.db import queue
@@ -34,6 +37,44 @@ async def test_a_file_that_kills_whoever_touches_it_has_failed_after_five_starts
     assert document.error is not None
     assert document.error["code"] == "crashed_repeatedly"
     assert provider.embedding_requests == 0
+
+
+async def test_a_file_that_kills_its_parser_has_failed_after_five_starts(
+    provider: ScriptedProvider, idle_service: Service
+) -> None:
+    runtime = idle_service.runtime
+    _, organization_id = await idle_service.new_key()
+    document_id = await stored(runtime, organization_id, b"Long enough to be killed in time. " * 150_000)
+    killed: set[int] = set()
+
+    async with working(runtime):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (document := await document_of(runtime, organization_id, document_id)).status != "failed":
+                killed |= kill_parsers()
+                async with runtime.database.unit_of_work(SYSTEM) as session:  # pauses between starts are over
+                    await session.execute(
+                        text(
+                            "UPDATE jobs SET available_at = now() WHERE document_id = :id AND claimed_by IS NULL"
+                        ),
+                        {"id": document_id},
+                    )
+        other = await stored(runtime, organization_id, b"Nothing is wrong with this one.")
+        await until(runtime, organization_id, other, "completed")
+
+    assert (document.attempts, len(killed)) == (5, 5)
+    assert document.error is not None
+    assert document.error["code"] == "parser_crashed"
+
+
+def kill_parsers() -> set[int]:
+    """The children of this process that read files, killed before they can answer."""
+    killed = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(part.endswith("parsing/child.py") for part in child.cmdline()):
+                child.kill()
+                killed.add(child.pid)
+    return killed
 
 
 async def test_what_a_dead_worker_had_is_done_by_another_within_two_leases(

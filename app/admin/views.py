@@ -23,10 +23,16 @@ from app.db.models import (
     ApiKey,
     AuditEntry,
     Base,
+    Bot,
+    BotCollection,
+    BotUser,
+    BotVersion,
     Chunk,
     Collection,
     CollectionUser,
     Document,
+    EvaluationRun,
+    EvaluationSet,
     FileDeletion,
     Guesses,
     IdempotencyKey,
@@ -92,9 +98,17 @@ TABLES: Final = (
         Collection, "Collection", "folder", searched=("id", "name"), editable={"name": 200, "description": 2000}
     ),
     Table(CollectionUser, "Access", "user-lock", searched=("collection_id", "user_id")),
+    Table(Bot, "Bot", "robot", searched=("id", "name")),
+    Table(BotVersion, "Bot version", "code-branch", _hidden("secrets"), searched=("id", "bot_id")),
+    Table(BotCollection, "Bot's collection", "folder-tree", searched=("bot_id", "collection_id")),
+    Table(BotUser, "Bot's user", "user-gear", searched=("bot_id", "user_id")),
     Table(Document, "Document", "file-lines", searched=("id", "title", "source"), editable={"title": 500}),
     Table(Page, "Page", "file", searched=("document_id",), sort="document_id"),
     Table(Chunk, "Chunk", "puzzle-piece", _hidden("embedding", "terms", "weights"), searched=("document_id",), sort="id"),
+    Table(
+        EvaluationSet, "Evaluation set", "list-ol", _hidden("questions"), searched=("id", "name")
+    ),
+    Table(EvaluationRun, "Evaluation", "chart-line", _hidden("result"), searched=("id", "set_id")),
     Table(Session, "Session", "comments", searched=("id", "owner_id")),
     Table(Message, "Message", "comment", searched=("id", "session_id")),
     Table(AuditEntry, "Audit entry", "clipboard-list", searched=("action", "actor_name", "object_id"), sort="occurred_at"),
@@ -138,6 +152,8 @@ class TableView(ModelView):
     ) -> None:
         for name in self.table.editable:
             data[name] = clean(data[name] or "")
+        if isinstance(model, Document) and data["title"] != model.title:
+            model.terms_stale_from = 0  # its words are found by the new title soon
 
     def _stmt_by_identifier(self, identifier: str) -> Select[Any]:
         try:

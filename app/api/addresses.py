@@ -1,6 +1,7 @@
 """The address of a client behind proxies, of which only those that the operator trusts are believed."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from app.core.config import Network
@@ -28,6 +29,7 @@ def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
     return address is not None and any(address in network for network in trusted)
 
 
+@lru_cache(maxsize=4096)
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text.strip("[]").partition("%")[0])

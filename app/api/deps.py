@@ -131,9 +131,22 @@ def require_within(activity: Activity, scope: Scope) -> Callable[..., Coroutine[
     return checked
 
 
+def require_one_of(*scopes: Scope) -> Callable[[Principal], Coroutine[Any, Any, Principal]]:
+    """The caller, who must carry one of the scopes. Raises Unauthenticated or MissingScope, which names the first."""
+
+    async def checked(principal: Annotated[Principal, Depends(get_principal)]) -> Principal:
+        if not principal.scopes & frozenset(scopes):
+            auth.require_scope(principal, scopes[0])
+        return principal
+
+    return checked
+
+
 AskingPrincipal = Annotated[Principal, Depends(require_within(Activity.CHAT, Scope.CHAT))]
 SearchingPrincipal = Annotated[Principal, Depends(require_within(Activity.SEARCH, Scope.SEARCH))]
+UploadingPrincipal = Annotated[Principal, Depends(require_within(Activity.INGEST, Scope.CHAT))]
 IngestingPrincipal = Annotated[Principal, Depends(require_within(Activity.INGEST, Scope.INGEST))]
+TryingPrincipal = Annotated[Principal, Depends(require_within(Activity.CHAT, Scope.MANAGE))]
 """For the routes that cost something: within the limits of bursts."""
 
 WITHIN_LOGIN_LIMIT = Depends(address_within(Activity.LOGIN))
@@ -143,6 +156,8 @@ SearchPrincipal = Annotated[Principal, Depends(require(Scope.SEARCH))]
 IngestPrincipal = Annotated[Principal, Depends(require(Scope.INGEST))]
 ReadPrincipal = Annotated[Principal, Depends(require(Scope.READ))]
 ManagePrincipal = Annotated[Principal, Depends(require(Scope.MANAGE))]
+BotReadingPrincipal = Annotated[Principal, Depends(require_one_of(Scope.CHAT, Scope.READ, Scope.MANAGE))]
+"""Who chats has to know with whom."""
 
 
 async def get_transaction(

@@ -20,9 +20,11 @@ log = structlog.get_logger(__name__)
 STATUS: Final[Mapping[Category, int]] = {
     Category.INVALID: 422,
     Category.UNAUTHENTICATED: 401,
+    Category.PAYMENT_REQUIRED: 402,
     Category.FORBIDDEN: 403,
     Category.NOT_FOUND: 404,
     Category.CONFLICT: 409,
+    Category.OUTDATED: 412,
     Category.TOO_LARGE: 413,
     Category.UNSUPPORTED: 415,
     Category.TARGET_TOO_LONG: 414,

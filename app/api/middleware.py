@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -30,8 +31,14 @@ _DISCARD_FACTOR: Final = 4
 _MAX_TARGET_BYTES: Final = 8_192
 _MAX_HEADERS: Final = 100
 _MAX_HEADER_BYTES: Final = 24_576
-_UPLOADS: Final = ("/documents", "/v1/documents")
+_UPLOADS: Final = ("/documents", "/v1/documents", "/chat/upload", "/v1/chat/upload")
+_SECRET_PATHS: Final = re.compile(r"^(/v1)?/shared/.+", re.DOTALL)
 _QUIET: Final = ("/health", "/v1/health")
+
+
+def loggable_path(path: str) -> str:
+    """The path without what only who has the link may know."""
+    return _SECRET_PATHS.sub(r"\1/shared/…", path)
 
 
 def add_middleware(app: FastAPI, settings: Settings) -> None:
@@ -77,7 +84,7 @@ class UnexpectedErrorMiddleware:
         except Exception as error:
             if started:
                 raise
-            await unexpected_error(scope["path"], error)(scope, receive, send)
+            await unexpected_error(loggable_path(scope["path"]), error)(scope, receive, send)
 
 
 class OriginMiddleware:
@@ -204,7 +211,7 @@ class AccessLogMiddleware:
         finally:
             details: dict[str, Any] = {
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": loggable_path(scope["path"]),
                 "status": status,
                 "duration_ms": round((time.perf_counter() - started) * 1000, 1),
             }

@@ -3,7 +3,6 @@
 from app.api.schemas.chat import AnswerOptions, ChatRequest, EditRequest
 from app.api.schemas.filters import search_filter
 from app.api.schemas.sockets import UserMessage
-from app.core.bots import DEFAULT_BOT
 from app.rag.llms import Turn
 from app.services.answers import Question
 
@@ -23,7 +22,7 @@ def question_of(
     return Question(
         message=message,
         session_id=session_id,
-        bot_id=body.bot_id or DEFAULT_BOT,
+        bot_id=body.bot_id,
         history=history,
         where=search_filter(body.filters, body.collection_ids),
         top_k=body.config.top_k,

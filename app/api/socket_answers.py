@@ -15,7 +15,7 @@ from app.api.schemas import chat as chat_schemas
 from app.api.schemas import sockets as schemas
 from app.api.socket_admission import Admission
 from app.api.sockets import Connection
-from app.api.streaming import answer_fields, failure_detail
+from app.api.streaming import answer_fields, failure_detail, progress_event
 from app.core import origin
 from app.core.principal import Principal, Scope
 from app.core.rates import Activity
@@ -24,6 +24,7 @@ from app.services.answers import (
     Answer,
     AnswerDelta,
     AnswerDone,
+    DocumentProgress,
     Question,
     SourcesFound,
     TurnFailed,
@@ -134,6 +135,8 @@ def _message(message_id: str, numbered: Numbered, ref: str | None) -> object:
     match numbered.event:
         case AnswerDelta(delta):
             return schemas.StreamChunk(number=number, message_id=message_id, delta=delta, ref=ref)
+        case DocumentProgress() as file:
+            return schemas.DocumentProgress(document=progress_event(file), ref=ref)
         case TurnStarted(session_id):
             return schemas.StreamStart(number=number, session_id=session_id, message_id=message_id, ref=ref)
         case SourcesFound(sources):

@@ -22,6 +22,7 @@ from app.api.draining import Draining
 from app.api.errors import body_of, error_body
 from app.api.schemas import chat as schemas
 from app.api.schemas.base import ErrorDetail, ResponseModel
+from app.api.schemas.documents import DocumentEvent
 from app.core.errors import AppError, InvalidEventId, ServiceStopping
 from app.services import answers
 from app.services.answers import ChatEvent, TurnFailed
@@ -101,6 +102,8 @@ def event_model(event: ChatEvent | TurnFailed) -> ResponseModel:
             return schemas.DeltaEvent(delta=event.delta)
         case answers.TurnStarted():
             return schemas.SessionEvent(session_id=event.session_id, message_id=event.message_id)
+        case answers.DocumentProgress():
+            return schemas.DocumentProgressEvent(document=progress_event(event))
         case answers.SourcesFound():
             return schemas.SourcesEvent(
                 sources=[schemas.Source.model_validate(source) for source in event.sources]
@@ -120,6 +123,21 @@ def failure_detail(failure: TurnFailed) -> ErrorDetail:
     )
 
 
+def progress_event(progress: answers.DocumentProgress) -> DocumentEvent:
+    """As the events of a document itself tell it."""
+    return DocumentEvent.model_validate(
+        {
+            "type": progress.status if progress.status in ("completed", "failed") else "progress",
+            "document_id": progress.document_id,
+            "status": progress.status,
+            "stage": progress.stage,
+            "progress": progress.progress,
+            "error": progress.error,
+            "chunks": progress.chunks,
+        }
+    )
+
+
 def answer_fields(answer: answers.Answer) -> dict[str, Any]:
     """The fields of the answer object, for JSON and for the `done` event alike."""
     cost = answer.usage.cost_usd
@@ -133,11 +151,15 @@ def answer_fields(answer: answers.Answer) -> dict[str, Any]:
             prompt_tokens=answer.usage.prompt_tokens,
             completion_tokens=answer.usage.completion_tokens,
             cost_usd=None if cost is None else str(cost),
+            estimated=answer.usage.estimated,
         ),
         "model": answer.model,
         "finish_reason": answer.finish_reason,
         "fallback": answer.fallback is not None,
         "fallback_reason": answer.fallback,
+        "pending_documents": [
+            schemas.PendingDocument.model_validate(document) for document in answer.pending_documents
+        ],
     }
 
 

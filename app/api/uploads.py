@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from app.api import multipart
 from app.api.multipart import Upload, UploadForm
+from app.api.schemas.base import RequestModel
 from app.api.schemas.documents import UploadError, UploadFields, UploadResponse
 from app.core.errors import AppError, FileTooLarge, NotAnUpload
 from app.core.principal import Principal
@@ -20,14 +21,15 @@ from app.services.runtime import Runtime
 from app.services.uploads import Accepted, Wish
 
 _FEW_FILES: Final = 5
-_LONGEST_SECONDS: Final = 900
+LONGEST_SECONDS: Final = 900
+Fields = TypeVar("Fields", bound=RequestModel)
 _SINGLE: Final = ("title", "source", "document_id")
 
 
-def upload_schema() -> dict[str, Any]:
+def upload_schema(kind: type[RequestModel] = UploadFields) -> dict[str, Any]:
     """How the route says in the OpenAPI description what it reads."""
     files = {"type": "array", "items": {"type": "string", "format": "binary"}}
-    schema = UploadFields.model_json_schema()
+    schema = kind.model_json_schema()
     schema["properties"] |= {"files": files, "file": {"type": "string", "format": "binary"}}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
@@ -43,15 +45,15 @@ async def receive_uploads(
     limit = runtime.settings.max_upload_bytes
     async with (
         idempotency.once(
-            runtime, principal, key, route="POST /documents", longest_seconds=_LONGEST_SECONDS
+            runtime, principal, key, route="POST /documents", longest_seconds=LONGEST_SECONDS
         ) as attempt,
         multipart.received(request, runtime.spool, max_file_bytes=limit) as form,
     ):
-        if earlier := attempt.earlier(_fingerprint(form)):
+        if earlier := attempt.earlier(fingerprint(form)):
             return JSONResponse(earlier.body, earlier.status)
         if not form.files:
             raise NotAnUpload
-        fields = _fields(form)
+        fields = fields_of(form, UploadFields)
         wish = Wish(
             title=fields.title,
             source=fields.source,
@@ -61,27 +63,53 @@ async def receive_uploads(
             document_id=fields.document_id,
             bulk=len(form.files) > _FEW_FILES,
         )
-        results = [await _take(runtime, principal, upload, wish) for upload in form.files]
-        failures = [result for result in results if isinstance(result, AppError)]
-        if len(failures) == len(results):
-            raise _all_failed(form, failures)
-        taken = [result for result in results if isinstance(result, Accepted)]
-        status = 200 if all(result.duplicate for result in taken) else 202
-        body = [
-            _result(upload, result).model_dump() for upload, result in zip(form.files, results, strict=True)
-        ]
+        status, results = await take_all(runtime, principal, form, wish)
+        body = [result.model_dump() for result in results]
         attempt.answer = idempotency.Answer(status, body)
         return JSONResponse(body, status)
 
 
-async def _take(runtime: Runtime, principal: Principal, upload: Upload, wish: Wish) -> Accepted | AppError:
+async def take_all(
+    runtime: Runtime, principal: Principal, form: UploadForm, wish: Wish
+) -> tuple[int, list[UploadResponse]]:
+    """What became of each file, and the status of an answer that says so: 200 when all were there already, else 202.
+
+    Raises the error of the first one when none could be taken.
+    """
+    results = [await _take(runtime, principal, upload, wish) for upload in form.files]
+    failures = [result for result in results if isinstance(result, AppError)]
+    if len(failures) == len(results):
+        raise _all_failed(form, failures)
+    taken = [result for result in results if isinstance(result, Accepted)]
+    status = 200 if all(result.duplicate for result in taken) else 202
+    return status, [_result(upload, result) for upload, result in zip(form.files, results, strict=True)]
+
+
+def require_readable(runtime: Runtime, form: UploadForm) -> None:
+    """Raise the error of the first file when, as far as their beginnings tell, none of them can be read."""
+    failures: list[AppError] = []
+    for upload in form.files:
+        try:
+            _type_of(runtime, upload)
+        except AppError as error:
+            failures.append(error)
+        else:
+            return
+    raise _all_failed(form, failures)
+
+
+def _type_of(runtime: Runtime, upload: Upload) -> str:
     limit = runtime.settings.max_upload_bytes
+    if upload.truncated:
+        raise FileTooLarge(f"The file is larger than {limit:,} bytes.", details={"limit_bytes": limit})
+    return uploads.check_file(
+        upload.file, filename=upload.filename, declared=upload.declared_type, limit_bytes=limit
+    )
+
+
+async def _take(runtime: Runtime, principal: Principal, upload: Upload, wish: Wish) -> Accepted | AppError:
     try:
-        if upload.truncated:
-            raise FileTooLarge(f"The file is larger than {limit:,} bytes.", details={"limit_bytes": limit})
-        content_type = uploads.check_file(
-            upload.file, filename=upload.filename, declared=upload.declared_type, limit_bytes=limit
-        )
+        content_type = _type_of(runtime, upload)
         return await uploads.accept(
             runtime, principal, upload.file, wish, filename=upload.filename, content_type=content_type
         )
@@ -119,7 +147,7 @@ def _all_failed(form: UploadForm, failures: list[AppError]) -> AppError:
     return first
 
 
-def _fields(form: UploadForm) -> UploadFields:
+def fields_of(form: UploadForm, kind: type[Fields]) -> Fields:
     """The fields of the form, checked. Raises RequestValidationError."""
     values: dict[str, Any] = {}
     for name, given in form.fields.items():
@@ -135,12 +163,12 @@ def _fields(form: UploadForm) -> UploadFields:
         except (ValueError, RecursionError) as error:
             raise _refused("metadata", "This must be a JSON object.") from error
     try:
-        fields = UploadFields.model_validate(values)
+        fields = kind.model_validate(values)
     except ValidationError as error:
         problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
         raise RequestValidationError(problems) from error
     for name in _SINGLE:
-        if len(form.files) > 1 and getattr(fields, name) is not None:
+        if len(form.files) > 1 and getattr(fields, name, None) is not None:
             raise _refused(name, "This is for a request with one file.")
     return fields
 
@@ -149,7 +177,7 @@ def _refused(name: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"loc": ("body", name), "msg": message, "type": "form"}])
 
 
-def _fingerprint(form: UploadForm) -> str:
+def fingerprint(form: UploadForm) -> str:
     """What was sent, whatever the order of the fields and the boundary between the parts."""
     fields: Mapping[str, list[str]] = form.fields
     files = [

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app import __version__
-from app.cli import ask, doctor, evaluate, ingest, key, keys, search, serve, terminal, user, worker
+from app.cli import ask, bot, doctor, evaluate, ingest, key, keys, search, serve, terminal, user, worker
 from app.core.errors import AppError, StartupError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("search")(search.search)
 app.command("eval")(evaluate.evaluate)
 app.command("doctor")(doctor.doctor)
 app.command("migrate")(serve.migrate)
+app.add_typer(bot.app, name="bot")
 app.add_typer(key.app, name="key")
 app.add_typer(keys.app, name="keys")
 app.add_typer(user.app, name="user")

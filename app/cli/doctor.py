@@ -52,6 +52,7 @@ async def _examine() -> "list[Check]":
         diagnostics.ok("settings", "valid"),
         diagnostics.secret_key(settings),
         diagnostics.data_directory(settings),
+        diagnostics.storage(settings),
         await diagnostics.port(settings),
     ]
     async with AsyncExitStack() as stack:

@@ -13,7 +13,7 @@ from app.cli import terminal
 
 if TYPE_CHECKING:  # they take seconds, which `ibid --help` need not wait for
     from app.core.config import Settings
-    from app.services.evaluation import Result
+    from app.services.evaluation_results import Result
     from app.services.question_sets import QuestionSet
 
 _THIS = "as configured"
@@ -38,6 +38,12 @@ def evaluate(
     questions: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Ask only so many questions of each kind.")
     ] = None,
+    answers: Annotated[
+        bool,
+        typer.Option(
+            "--answers", help="Have the questions answered too, and measure the answers and their citations."
+        ),
+    ] = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a report with plots there.")
     ] = None,
@@ -51,7 +57,10 @@ def evaluate(
     configurations = [(_THIS, settings)]
     if against:
         configurations.append((", ".join(against), _changed(settings, against)))
-    results = [(name, terminal.run(partial(_evaluate, chosen, asked))) for name, chosen in configurations]
+    results = [
+        (name, terminal.run(partial(_evaluate, chosen, asked, with_answers=answers)))
+        for name, chosen in configurations
+    ]
     if html is not None:
         _write(html, evaluation_report.html(results))
     if as_json:
@@ -89,7 +98,7 @@ def _changed(settings: "Settings", changes: list[str]) -> "Settings":
     return checked
 
 
-async def _evaluate(settings: "Settings", asked: "QuestionSet") -> "Result":
+async def _evaluate(settings: "Settings", asked: "QuestionSet", *, with_answers: bool) -> "Result":
     async with terminal.open_service(settings, set_up=True) as service:
         from app.services import evaluation
 
@@ -99,7 +108,7 @@ async def _evaluate(settings: "Settings", asked: "QuestionSet") -> "Result":
                 if isinstance(status, Status):
                     status.update(f"Evaluating on {asked.name}: {what} {done:,} of {of:,} …")
 
-            return await evaluation.evaluate(service.runtime, asked, progress=show)
+            return await evaluation.evaluate(service.runtime, asked, progress=show, with_answers=with_answers)
 
 
 def _write(path: Path, report: str) -> None:
@@ -163,7 +172,19 @@ def _remarks(results: "list[tuple[str, Result]]", *, calibrate: bool) -> list[st
             lines.append(
                 f"MIN_RELEVANCE={needed:.3f}{effect} refuses at most 5 % of the answerable questions."
             )
+        if result.answers is not None:
+            lines.append(f"{name}: answers: {_told(result.answers.as_json())}.")
     if len(results) > 1:
         for leg, values in evaluation_report.compared(results[0][1], results[1][1]).items():
             lines.append(f"{leg}: nDCG@10 {values['difference']:+.4f}, p = {values['p']:.4f}")
     return lines
+
+
+def _told(measured: dict[str, Any]) -> str:
+    """The measures of answers that there are, as words."""
+    parts = []
+    for key, value in measured.items():
+        if value is not None and key != "answers":
+            shown = f"{value:.2f} s" if key == "seconds" else f"{value:.1%}"
+            parts.append(f"{key.replace('_', ' ')} {shown}")
+    return ", ".join(parts)

@@ -75,6 +75,15 @@ class AddressPolicy:
         return port in PORTS.values() and is_public(parsed)
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is written as an address and not as a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_public(address: Address) -> bool:
     """Whether an address is one of the internet, and no other way to write one that is not."""
     if isinstance(address, IPv6Address):

@@ -53,6 +53,8 @@ class ModelSettings:
     provider: Provider
     model: str
     base_url: str | None = None
+    anywhere: bool = False
+    """Whether the base URL may be of the server's own network: a superadmin has set it."""
     api_key_encrypted: str | None = field(default=None, repr=False)
     temperature: float = 0.2
     max_answer_tokens: int = 1024
@@ -69,6 +71,8 @@ class RerankerSettings:
     kind: RerankerKind = RerankerKind.NONE
     model: str | None = None
     url: str | None = None
+    anywhere: bool = False
+    """Whether the URL may be of the server's own network: a superadmin has set it."""
     api_key_encrypted: str | None = field(default=None, repr=False)
     candidates: int = 30
     timeout_seconds: float = 3.0
@@ -107,22 +111,28 @@ class Guardrails:
 
 
 @dataclass(frozen=True, slots=True)
-class Bot:
-    """One version of a configured assistant; `version_id` None is the bot of the environment, which has no versions."""
+class BotSettings:
+    """What a version is made of: any change of it is a new one."""
 
-    id: str
-    version_id: str | None
-    name: str
     model: ModelSettings
     persona: str = ""
     language: str = "auto"
     """`auto` answers in the question's language; otherwise an ISO 639-1 code."""
     summarise_history: bool = False
-    collection_ids: tuple[str, ...] | None = None
-    """The collections it answers from; None is what the caller may see."""
     retrieval: RetrievalSettings = RetrievalSettings()
     guardrails: Guardrails = Guardrails()
 
     @property
     def answers_extractively(self) -> bool:
         return self.model.provider is Provider.EXTRACTIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bot(BotSettings):
+    """One version of a configured assistant; `version_id` None is the bot of the environment, which has no versions."""
+
+    id: str
+    version_id: str | None
+    name: str
+    collection_ids: tuple[str, ...] | None = None
+    """The collections it answers from, whoever asks; None is what the caller may see."""

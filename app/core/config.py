@@ -15,6 +15,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_valid
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core import rates
+from app.core.bots import PiiPolicy, Unsupported
 from app.core.rates import Activity, Rate, Subject
 
 LOCAL_EMBEDDING_MODEL: Final = "all-MiniLM-L6-v2"
@@ -145,6 +146,10 @@ class Settings(BaseSettings):
         "300/minute per user, 3000/minute per key, 6000/minute per address",
         description="Texts put in; written like RATE_LIMIT_CHAT.",
     )
+    rate_limit_shared: str = Field(
+        "60/minute per address",
+        description="Openings of shared conversations from one address, with right links or wrong ones; `off` for no limit.",
+    )
     redis_url: SecretStr | None = Field(
         None,
         description="redis:// or rediss:// URL where the RATE_LIMIT_ settings are counted for all processes together;"
@@ -156,6 +161,13 @@ class Settings(BaseSettings):
     body_timeout_seconds: PositiveSeconds = Field(
         30,
         description="In each such span of a request's body at least 1 kB a second must arrive.",
+    )
+
+    # --- Agents -------------------------------------------------------------------------------------------
+    mcp: bool = Field(
+        True,
+        description="Whether agents can connect to /mcp (Model Context Protocol) with an API key; what it needs is loaded at"
+        " the first connection.",
     )
 
     # --- Browsers -----------------------------------------------------------------------------------------
@@ -202,6 +214,27 @@ class Settings(BaseSettings):
     chat_max_answer_tokens: int = Field(
         1024, ge=1, le=128_000, description="Longest answer asked of the chat model, in tokens."
     )
+    chat_persona: str = Field(
+        "",
+        max_length=20_000,
+        description="The role and tone of the bot of these settings, in your words. It stays secret.",
+    )
+    chat_refusal_text: str | None = Field(
+        None,
+        max_length=2_000,
+        description="What it says instead of an answer. Empty: a sentence in the question's language.",
+    )
+    chat_pii: PiiPolicy = Field(
+        PiiPolicy.OFF,
+        description="Personal data (mail addresses, phone numbers, cards, accounts, identity numbers, API keys, IP addresses):"
+        " `hide_from_provider` sends placeholders to the chat and embedding providers and puts the values back into the"
+        " answer; `hide_from_all` also hides from the reader what they have not said themselves.",
+    )
+    chat_unsupported_citations: Unsupported = Field(
+        Unsupported.FLAG,
+        description='What becomes of a citation whose source does not say it: `flag` marks the source `"supported": false`,'
+        " `drop` removes the citation.",
+    )
     chat_temperature: float = Field(0.2, ge=0, le=2, description="Temperature when the request names none.")
     provider_connect_timeout_seconds: PositiveSeconds = Field(
         5, description="How long connecting to the provider may take."
@@ -222,6 +255,12 @@ class Settings(BaseSettings):
         10, ge=0, le=120, description="Longest wait before such a retry, also when Retry-After asks for more."
     )
 
+    provider_networks: str = Field(
+        "",
+        max_length=10_000,
+        description="Networks of one's own, separated by commas (for example 192.168.1.0/24), in which admins may choose the"
+        " model server of a bot, on any port; empty lets them reach the public internet alone. Superadmins are free.",
+    )
     provider_breaker_failures: int = Field(
         5,
         ge=0,
@@ -275,8 +314,9 @@ class Settings(BaseSettings):
         None,
         max_length=1000,
         description="Where original files are kept: s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix"
-        " (with the credentials that the cloud's own tools read) or file:///folder; empty is a folder in DATA_DIR, which"
-        " serves one machine.",
+        " (with the credentials that the cloud's own tools read), file:///folder, or `database`; empty is a folder in"
+        " DATA_DIR, which serves one machine (the database where that folder is lost with each deploy, as on Railway without"
+        " a volume).",
     )
     keep_original_files: bool = Field(
         True,
@@ -290,6 +330,13 @@ class Settings(BaseSettings):
         ge=0,
         le=64,
         description="Documents that one process works on at a time; 0 leaves it to others (`ibid worker`).",
+    )
+    analysis_processes: int = Field(
+        2,
+        ge=0,
+        le=64,
+        description="Processes that cut and analyse long texts, or many at a time, beside this one (100 MB each, started when"
+        " there is such work and ended two minutes after it); 0 leaves that to threads.",
     )
     job_lease_seconds: float = Field(
         30,
@@ -308,6 +355,51 @@ class Settings(BaseSettings):
         " a document has failed.",
     )
 
+    index_keep_seconds: float = Field(
+        60,
+        ge=2,
+        le=3600,
+        description="How long the index that was served before is kept after a rebuild's switch, for questions that began"
+        " before it and processes that have not noticed it yet.",
+    )
+
+    parse_memory_bytes: int = Field(
+        1_610_612_736,
+        ge=268_435_456,
+        le=68_719_476_736,
+        description="Memory (address space) that reading one file may take.",
+    )
+    parse_cpu_seconds: float = Field(
+        18, ge=1, le=86_400, description="Processor time that reading one file may take; 2 s more a megabyte."
+    )
+    parse_seconds: float = Field(
+        24, ge=1, le=86_400, description="How long reading one file may take; 2 s more a megabyte."
+    )
+    parse_max_pages: int = Field(
+        20_000, ge=1, le=1_000_000, description="Most pages (slides, sheets, parts) of one file."
+    )
+    parse_max_characters: int = Field(
+        100_000_000, ge=1000, le=1_000_000_000, description="Most characters of text of one file."
+    )
+    ocr_seconds: float = Field(
+        900,
+        ge=0,
+        le=86_400,
+        description="How long OCR of one file may take in all; 0 leaves pictures unread.",
+    )
+    ocr_languages: str = Field(
+        "",
+        pattern=r"^[A-Za-z_]{2,30}(\+[A-Za-z_]{2,30}){0,9}$|^$",
+        description="Languages of scanned texts as Tesseract names them, for example eng+msa+chi_sim; empty takes those that are"
+        " installed, four at most.",
+    )
+    fetch_networks: str = Field(
+        "",
+        max_length=10_000,
+        description="Networks that are not public and that pages may be fetched from all the same (`url` of POST /ingest), separated"
+        " by commas, for example 10.20.0.0/16 for an intranet; empty allows none. Whoever may ingest can then read what is there.",
+    )
+
     # --- Retrieval and chat -------------------------------------------------------------------------------
     top_k_default: int = Field(
         5, ge=1, le=50, description="Sources given to an answer when the request names none."
@@ -320,11 +412,41 @@ class Settings(BaseSettings):
         " a model: the mean of its cosine and of the share of the question's words that it has. Empty uses the value"
         " measured for the embedding model and the question's language; `ibid eval --calibrate` finds your own.",
     )
+    reranker_folder: Path | None = Field(
+        None,
+        description="Folder with model.onnx and tokenizer.json of a cross-encoder, which bots may have put their passages in"
+        " order; empty for none.",
+    )
     max_history_messages: int = Field(
         10, ge=0, le=200, description="Earlier messages of a session that a turn may read."
     )
     max_history_tokens: int = Field(
         3000, ge=0, le=1_000_000, description="Token budget of those messages; the oldest go first."
+    )
+    chat_titles: Literal["off", "people", "all"] = Field(
+        "people",
+        description="Whose new sessions get a title by the chat model after the first answer, in a small call of its own:"
+        " those of people who have logged in, all (also those of API keys), or none; until then, and without a model, a"
+        " session is called after its first question.",
+    )
+    chat_file_wait_seconds: float = Field(
+        10,
+        ge=0,
+        le=120,
+        description="How long an answer waits for a file of its session that is still being read, before it goes on"
+        " without.",
+    )
+    session_retention_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Sessions that were not used for so many days are deleted with their messages, links and files; 0 keeps"
+        " them.",
+    )
+    share_links: bool = Field(
+        True,
+        description="Whether people can share a conversation of theirs by a link that opens without an account; false also"
+        " closes the links that there are.",
     )
     chat_busy_wait_seconds: float = Field(
         0,
@@ -352,13 +474,15 @@ class Settings(BaseSettings):
     def _without_trailing_slash(cls, value: str) -> str:
         return value.rstrip("/")
 
-    @field_validator("trusted_proxies")
+    @field_validator("trusted_proxies", "fetch_networks", "provider_networks")
     @classmethod
     def _of_networks(cls, value: str) -> str:
         _networks(value)
         return value
 
-    @field_validator("rate_limit_login", "rate_limit_chat", "rate_limit_search", "rate_limit_ingest")
+    @field_validator(
+        "rate_limit_login", "rate_limit_chat", "rate_limit_search", "rate_limit_ingest", "rate_limit_shared"
+    )
     @classmethod
     def _is_of_rates(cls, value: str, info: ValidationInfo) -> str:
         _rates(str(info.field_name).removeprefix("rate_limit_"), value)
@@ -401,6 +525,16 @@ class Settings(BaseSettings):
         """The networks of `trusted_proxies`."""
         return _networks(self.trusted_proxies)
 
+    @cached_property
+    def reachable_networks(self) -> tuple[Network, ...]:
+        """The networks of `fetch_networks`."""
+        return _networks(self.fetch_networks)
+
+    @property
+    def allowed_provider_networks(self) -> tuple[Network, ...]:
+        """The networks of `provider_networks`."""
+        return _networks(self.provider_networks)
+
     @property
     def has_provider(self) -> bool:
         """Whether a chat model can be called at all."""
@@ -419,11 +553,13 @@ class Settings(BaseSettings):
     def longest_turn_seconds(self) -> float:
         """After this long without an end, a turn's process must have died: nothing in a turn may wait longer."""
         models = 3 if self.chat_fallback_model else 2
-        return models * self.provider_timeout_seconds + self.chat_resume_seconds + 30
+        waits = self.chat_resume_seconds + self.chat_file_wait_seconds
+        return models * self.provider_timeout_seconds + waits + 30
 
 
 def _rates(activity: str, text: str) -> tuple[Rate, ...]:
-    subjects = (Subject.ADDRESS,) if activity == Activity.LOGIN else tuple(Subject)
+    by_address = activity in (Activity.LOGIN, Activity.SHARED)
+    subjects = (Subject.ADDRESS,) if by_address else tuple(Subject)
     return rates.rates(text, name=activity, subjects=subjects)
 
 

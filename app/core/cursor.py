@@ -4,8 +4,27 @@ import base64
 import binascii
 import json
 from datetime import UTC, datetime
+from typing import Final
 
 from app.core.errors import InvalidCursor
+
+_LARGEST: Final = 2**63 - 1
+
+
+def encode_position(position: int) -> str:
+    """For a list in the order of a number."""
+    return base64.urlsafe_b64encode(str(position).encode()).decode().rstrip("=")
+
+
+def decode_position(cursor: str) -> int:
+    """The number in a cursor of `encode_position`. Raises InvalidCursor for anything else."""
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        if not text.isdecimal() or int(text) > _LARGEST:
+            raise InvalidCursor
+        return int(text)
+    except (ValueError, binascii.Error) as error:
+        raise InvalidCursor from error
 
 
 def encode(moment: datetime, row_id: str) -> str:

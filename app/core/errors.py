@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 class Category(StrEnum):
     INVALID = "invalid"
     UNAUTHENTICATED = "unauthenticated"
+    PAYMENT_REQUIRED = "payment_required"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
+    OUTDATED = "outdated"
     TOO_LARGE = "too_large"
     UNSUPPORTED = "unsupported"
     TARGET_TOO_LONG = "target_too_long"
@@ -145,12 +147,90 @@ class InvalidEventId(Invalid):
     """An event id is `<message id>:<number>`, as the stream gave it out."""
 
 
+class EvaluationNotFound(NotFound):
+    """There is no such evaluation."""
+
+
+class EvaluationSetNotFound(NotFound):
+    """There is no such question set."""
+
+
+class EvaluationSetDiffers(Conflict):
+    """There is a question set of this name with other questions; give this one another name, or delete that one."""
+
+
+class TooManyEvaluations(Conflict):
+    """So many evaluations or question sets can't be kept at a time; wait, or delete some."""
+
+
+class EvaluationNotDone(Conflict):
+    """The evaluation has no result yet."""
+
+
 class BotNotFound(NotFound):
     """There is no such bot."""
 
 
+class BotVersionNotFound(NotFound):
+    """This bot has no such version."""
+
+
+class BotNameTaken(Conflict):
+    """There is a bot of this name already."""
+
+
+class InvalidBot(Invalid):
+    """A bot can't have these settings."""
+
+
+class BotChanged(Conflict):
+    """Somebody has changed this bot since you read it; read it again and repeat your change."""
+
+
+class BotOutdated(AppError):
+    """Somebody has changed this bot since you read it: If-Match names an older revision."""
+
+    category = Category.OUTDATED
+
+
+class InvalidRange(Invalid):
+    """The span of days is not one that can be asked for."""
+
+
+class InvalidIfMatch(Invalid):
+    """If-Match takes the ETag of an answer, a revision in quotes, or *."""
+
+
+class BotWithoutKey(Unavailable):
+    """The model of this bot can't be asked without an API key; an administrator has to enter one."""
+
+
 class SessionNotFound(NotFound):
     """There is no such session."""
+
+
+class ShareNotFound(NotFound):
+    """There is nothing shared under this link: it is wrong, has expired, or was revoked."""
+
+
+class SharingDisabled(Forbidden):
+    """Conversations can't be shared by a link here (setting SHARE_LINKS)."""
+
+
+class NothingToShare(Conflict):
+    """There is no answer in this session yet that could be shared."""
+
+
+class TooManyShares(Conflict):
+    """This session has as many links as it can have; revoke one of them first."""
+
+
+class TooLargeToShare(TooLarge):
+    """This conversation is too long to be shared by a link; export it instead."""
+
+
+class TooManySessionFiles(Conflict):
+    """This session has as many files as it can have; delete one of them, or put them into a collection."""
 
 
 class InvalidCursor(Invalid):
@@ -197,6 +277,22 @@ class OriginalMissing(NotFound):
 
 class OriginalNotKept(NotFound):
     """There is no file of this document: it was sent as text, or files are not kept here (KEEP_ORIGINAL_FILES)."""
+
+
+class PageNotFound(NotFound):
+    """The document has no such page."""
+
+
+class ChunkNotFound(NotFound):
+    """The page has no such passage; the document may have been processed anew since."""
+
+
+class NoPageImages(Conflict):
+    """Only pages of PDF files can be shown as pictures."""
+
+
+class PageNotDrawn(Conflict):
+    """The page can't be drawn: the file is damaged or locked, or the page too heavy."""
 
 
 class OriginalDamaged(AppError):
@@ -260,7 +356,27 @@ class IdempotencyKeyInvalid(Invalid):
 
 
 class EmbeddingModelMismatch(Unavailable):
-    """The index was built by another embedding model than the one configured."""
+    """The index was built by an embedding model that this process can't use."""
+
+
+class IndexMoved(Unavailable):
+    """The index was switched to another build just now; try again."""
+
+
+class RebuildUnderWay(Conflict):
+    """Another rebuild of the index is under way; wait for its end, or cancel it (DELETE /admin/index/rebuild)."""
+
+
+class NoRebuild(NotFound):
+    """There is no rebuild of the index."""
+
+
+class RebuildNotRunning(Conflict):
+    """The rebuild can't be cancelled any more: the new index is served already."""
+
+
+class InvalidRebuild(Invalid):
+    """The index can't be built like this."""
 
 
 class ProviderError(AppError):
@@ -348,6 +464,38 @@ class RateLimited(AppError):
     ) -> None:
         super().__init__(message, details=details, retry_after_seconds=retry_after_seconds)
         self.quotas = quotas
+
+
+class BudgetSpent(AppError):
+    """The budget is spent; no model was called."""
+
+    category = Category.PAYMENT_REQUIRED
+
+
+class BudgetReserved(AppError):
+    """What is left of the budget is reserved by answers under way; try again in a moment."""
+
+    category = Category.LIMITED
+
+
+class McpOff(NotFound):
+    """Agents can't connect here (setting MCP)."""
+
+
+class BudgetNotFound(NotFound):
+    """There is no such budget."""
+
+
+class BudgetExists(Conflict):
+    """There is a budget of this subject and period already: change that one."""
+
+
+class TooManyBudgets(Conflict):
+    """The organization has as many budgets as it can have."""
+
+
+class InvalidPeriod(Invalid):
+    """The range of time is empty or longer than the limit."""
 
 
 class InvalidMessage(Invalid):
@@ -453,7 +601,7 @@ class DefaultCollection(Conflict):
 
 
 class PersonalCollection(Conflict):
-    """A personal collection is its owner's alone: it has no access list and can't be opened."""
+    """A personal collection, like the files of a session, is its owner's alone: it has no access list and can't be opened."""
 
 
 class InvitationNotFound(NotFound):
@@ -462,6 +610,10 @@ class InvitationNotFound(NotFound):
 
 class ApiKeyNotFound(NotFound):
     """There is no such API key."""
+
+
+class BoundKeyChatsOnly(Invalid):
+    """An API key that is bound to a bot has the scope `chat` and no other."""
 
 
 class OrganizationNotFound(NotFound):

@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_LENGTH: Final = 26
+_PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+_SHIFTS: Final = range(120, -1, -10)
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -22,20 +23,34 @@ class Prefix(StrEnum):
     INVITATION = "inv"
     LOGIN = "login"
     COLLECTION = "col"
+    SESSION_FILES = "sfc"
+    """A collection of the files of one session."""
     DOCUMENT = "doc"
     CHUNK = "chk"
     SESSION = "sess"
     MESSAGE = "msg"
+    REBUILD = "rbd"
+    EVALUATION_SET = "eset"
+    EVALUATION = "eval"
+    BOT = "bot"
+    BOT_VERSION = "botv"
+    SHARE = "shr"
+    BUDGET = "budget"
 
 
 def new(prefix: Prefix) -> str:
     """A fresh id of one type, for example `doc_01jd3v7q2mzt5w0c9h6k8n4r3x`."""
     value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    characters = [""] * _LENGTH
-    for position in range(_LENGTH - 1, -1, -1):
-        characters[position] = _ALPHABET[value & 31]
-        value >>= 5
-    return f"{prefix}_{''.join(characters)}"
+    return f"{prefix}_{''.join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])}"
+
+
+FIRST_OF_SESSIONS: Final = f"{Prefix.SESSION_FILES}_"
+"""The ids of the collections of sessions' files, and of no others, are not less than this; the database sees to it."""
+
+
+def is_of_session(collection_id: str) -> bool:
+    """Whether a collection is that of a session's files."""
+    return collection_id >= FIRST_OF_SESSIONS
 
 
 def new_storage_key() -> str:

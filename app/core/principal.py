@@ -39,7 +39,8 @@ class PrincipalKind(StrEnum):
 class Principal:
     """A caller within one organization, or the system itself (`organization_id` None: no row-level wall).
 
-    `collection_ids` are those that an API key is restricted to, None does not restrict; `rate_limit` is its own.
+    `collection_ids` are those that an API key is restricted to, None does not restrict; `rate_limit` is its own. `bot_id`
+    is the only bot that it may talk to.
     """
 
     kind: PrincipalKind
@@ -49,6 +50,7 @@ class Principal:
     scopes: frozenset[Scope]
     collection_ids: frozenset[str] | None = None
     rate_limit: str | None = None
+    bot_id: str | None = None
 
     @property
     def organization(self) -> str:
@@ -59,6 +61,11 @@ class Principal:
         if self.organization_id is None:
             raise RuntimeError("the system principal belongs to no organization")
         return self.organization_id
+
+
+def worker_of(organization_id: str) -> Principal:
+    """The worker as one who acts in a document's organization, and behind its wall."""
+    return Principal(PrincipalKind.OPERATOR, "worker", organization_id, Role.ADMIN, ALL_SCOPES)
 
 
 SYSTEM: Final = Principal(PrincipalKind.SYSTEM, "system", None, Role.SUPERADMIN, ALL_SCOPES)

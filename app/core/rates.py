@@ -16,6 +16,7 @@ class Activity(StrEnum):
     CHAT = "chat"
     SEARCH = "search"
     INGEST = "ingest"
+    SHARED = "shared"
 
 
 class Subject(StrEnum):

@@ -5,10 +5,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 TERM_DIMENSION: Final = 1_000_000_000
 """Terms of the full text search are numbers from 1 to this, the most that a sparse vector of pgvector has."""
+
+
+class WeighedTerms(NamedTuple):
+    """The terms of a chunk, ascending, and the weight of each: a fortieth of the memory that a dictionary takes."""
+
+    numbers: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, terms: Mapping[int, float]) -> Self:
+        numbers = sorted(terms)
+        return cls(np.array(numbers, np.int32), np.array([terms[n] for n in numbers], np.float32))
+
+    def as_mapping(self) -> dict[int, float]:
+        return dict(zip(self.numbers.tolist(), self.weights.tolist(), strict=True))
+
 
 Scalar = str | int | float | bool | None
 
@@ -47,11 +66,16 @@ class SearchFilter:
     """What the title contains, in any case."""
     created: tuple[tuple[Operator, datetime], ...] = ()
     """Bounds of when the document came."""
+    session_collection_id: str | None = None
+    """The files of the session that is asked in, beside what `collection_ids` None reaches: those of no other session."""
 
     @property
     def selects(self) -> bool:
         """Whether it filters by anything but collections."""
-        return self != SearchFilter(collection_ids=self.collection_ids)
+        places = SearchFilter(
+            collection_ids=self.collection_ids, session_collection_id=self.session_collection_id
+        )
+        return self != places
 
 
 EVERYTHING: Final = SearchFilter()
@@ -103,7 +127,8 @@ class Hit:
 
     `score` is the fused relevance (0 to 1, higher is better), `similarity` the cosine to the question (-1 to 1), and
     `coverage` the share (0 to 1) of the question's weighed words that the chunk contains. `lexical` is the BM25 of its
-    terms, and the ranks are those of each leg among the candidates, if they were asked for. `relevance` (0 to 1) is how
+    terms, and the ranks are those of each leg among the candidates, if they were asked for. `heading` is the path of headings
+    that it stands under, `pages` how many its document has. `relevance` (0 to 1) is how
     much it has to do with the question, and `needed` how much it should have to be answered from.
     """
 
@@ -122,6 +147,8 @@ class Hit:
     lexical: float = 0.0
     dense_rank: int | None = None
     lexical_rank: int | None = None
+    heading: str | None = None
+    pages: int = 1
     relevance: float = 0.0
     needed: float = 0.0
 

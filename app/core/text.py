@@ -6,6 +6,12 @@ from typing import Final
 _TITLE_CHARACTERS: Final = 80
 _NUL: Final = re.compile("\0")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_NAME_CHARACTERS: Final = 255
+# Controls, marks of direction, separators of lines, and characters without a shape.
+_UNSEEN: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+)
+_DEVICE: Final = re.compile(r"con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$", re.IGNORECASE)
 
 
 def clean(text: str) -> str:
@@ -14,6 +20,19 @@ def clean(text: str) -> str:
     Line ends, combining marks and everything else stay as they are.
     """
     return _SURROGATE.sub("\ufffd", _NUL.sub("", text))
+
+
+def file_name(given: str | None) -> str | None:
+    """The name of a file as people may see it and save it under: the end of a path, and nothing that plays tricks.
+
+    Control characters and those that turn the direction of writing around (an exe that reads like a pdf) go, names of devices get
+    a mark before them, and of a long one its end stays. None when nothing is left. Files are stored under names of our own.
+    """
+    name = clean(given or "").replace("\\", "/").rpartition("/")[2]
+    name = _UNSEEN.sub("", name).strip(" ").rstrip(". ")[-_NAME_CHARACTERS:].strip()
+    if _DEVICE.fullmatch(name.partition(".")[0].strip()):
+        name = f"_{name}"
+    return name or None
 
 
 def title_of(text: str) -> str:

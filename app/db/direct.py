@@ -95,84 +95,111 @@ def _numbered(statement: TextClause) -> tuple[str, tuple[str, ...]]:
 
 
 class DirectPool:
-    """Connections for direct transactions, opened when they are first needed."""
+    """Connections for direct transactions, opened when they are first needed.
+
+    Not asyncpg's own pool: its proxies, and a task for every release, cost as much as the transaction itself.
+    """
 
     def __init__(
         self, dsn: str, *, size: int, connect_timeout_seconds: float, settings: Mapping[str, str]
     ) -> None:
         self._dsn = dsn
-        self._size = size
         self._connect_timeout_seconds = connect_timeout_seconds
         self._settings = dict(settings)
-        self._pool: asyncpg.Pool | None = None
-        self._opening = asyncio.Lock()
+        self._free = asyncio.Semaphore(size)
+        self._idle: list[asyncpg.Connection] = []
+        self._used: set[asyncpg.Connection] = set()
 
     async def begin(self, opening: str, *, timeout_seconds: float) -> asyncpg.Connection:
         """A connection on which `opening` has run. One that broke while idle is replaced, as are all of its age.
 
         Raises TimeoutError when all stay in use for so long.
         """
-        pool = self._pool or await self._open()
         for last_try in (False, True):
-            async with asyncio.timeout(timeout_seconds):
-                connection = await pool.acquire()
+            connection = await self._take(timeout_seconds)
             try:
                 await connection.execute(opening)
                 return connection
             except BaseException as error:
                 lost = connection.is_closed()
+                if not isinstance(error, Exception):
+                    connection.terminate()  # cancelled: nobody knows whether the transaction has begun
                 await self.release(connection)
                 if last_try or not lost or not isinstance(error, Exception):
                     raise
-                await pool.expire_connections()
+                while self._idle:
+                    self._idle.pop().terminate()
         raise AssertionError("the second try returns or raises")
 
     async def release(self, connection: asyncpg.Connection) -> None:
         """Give a connection back; a transaction that is still open on it is rolled back, also when cancelled here."""
-        if self._pool is None:
-            return
         if connection.is_closed() or not connection.is_in_transaction():
-            await self._pool.release(connection)
+            self._put_back(connection)
         else:
-            await asyncio.shield(_roll_back(self._pool, connection))
+            await asyncio.shield(self._roll_back(connection))
 
     async def close(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return
+        """Close what is idle in good order, and cut off what is in use."""
+        idle, self._idle = self._idle, []
+        for connection in self._used:
+            connection.terminate()
         try:
             async with asyncio.timeout(_CLOSING_SECONDS):
-                await pool.close()
+                for connection in idle:
+                    await connection.close()
         except TimeoutError:
-            pool.terminate()
+            for connection in idle:
+                connection.terminate()
 
-    async def _open(self) -> asyncpg.Pool:
-        async with self._opening:
-            if self._pool is None:
-                self._pool = await asyncpg.create_pool(
-                    self._dsn,
-                    min_size=0,
-                    max_size=self._size,
-                    max_queries=10**9,
-                    timeout=self._connect_timeout_seconds,
-                    server_settings=self._settings,
-                    record_class=Row,
-                    init=register_vector,
-                    # Whatever a transaction sets it sets for itself alone, so there is nothing to reset but it.
-                    reset=_nothing_to_reset,
-                )
-            return self._pool
+    async def _take(self, timeout_seconds: float) -> asyncpg.Connection:
+        if self._free.locked():
+            async with asyncio.timeout(timeout_seconds):
+                await self._free.acquire()
+        else:
+            await self._free.acquire()
+        try:
+            connection = self._idle_one() or await self._connect()
+        except BaseException:
+            self._free.release()
+            raise
+        self._used.add(connection)
+        return connection
 
+    def _idle_one(self) -> asyncpg.Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
 
-async def _roll_back(pool: asyncpg.Pool, connection: asyncpg.Connection) -> None:
-    try:
-        await connection.execute("ROLLBACK")
-    finally:
-        await pool.release(connection)
+    def _put_back(self, connection: asyncpg.Connection) -> None:
+        self._used.discard(connection)
+        if not connection.is_closed():
+            self._idle.append(connection)
+        self._free.release()
 
+    async def _roll_back(self, connection: asyncpg.Connection) -> None:
+        try:
+            await connection.execute("ROLLBACK")
+        except BaseException:
+            connection.terminate()  # nobody knows what state it is in
+            raise
+        finally:
+            self._put_back(connection)
 
-async def _nothing_to_reset(_: asyncpg.Connection) -> None:
-    return None
+    async def _connect(self) -> asyncpg.Connection:
+        connection = await asyncpg.connect(
+            self._dsn,
+            timeout=self._connect_timeout_seconds,
+            server_settings=self._settings,
+            record_class=Row,
+        )
+        try:
+            await register_vector(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
 
 def opening(

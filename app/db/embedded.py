@@ -41,7 +41,7 @@ shared_buffers = {shared_buffers_mb}MB
 effective_cache_size = {effective_cache_mb}MB
 random_page_cost = 1.1
 max_connections = 200
-wal_compression = on
+wal_compression = off
 max_wal_size = 2GB
 """
 

@@ -29,20 +29,24 @@ class Listener:
     def __init__(self, channels: tuple[str, ...]) -> None:
         self._channels = channels
         self._watchers: defaultdict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
+        self.is_listening = False
+        """Whether notifications arrive, as far as is known."""
         self._hearers: defaultdict[str, list[Callable[[str], None]]] = defaultdict(list)
 
     @contextmanager
-    def watching(self, channel: str, name: str = "") -> Iterator[asyncio.Event]:
-        """An event that is set by each notification of the name; whoever waits for it clears it."""
+    def watching(self, channel: str, *names: str) -> Iterator[asyncio.Event]:
+        """An event that is set by each notification of one of the names, or of none; whoever waits for it clears it."""
         event = asyncio.Event()
-        key = channel, name
-        self._watchers[key].add(event)
+        keys = {(channel, name) for name in names or ("",)}
+        for key in keys:
+            self._watchers[key].add(event)
         try:
             yield event
         finally:
-            self._watchers[key].discard(event)
-            if not self._watchers[key]:
-                del self._watchers[key]
+            for key in keys:
+                self._watchers[key].discard(event)
+                if not self._watchers[key]:
+                    del self._watchers[key]
 
     @contextmanager
     def hearing(self, channel: str, heard: Callable[[str], None]) -> Iterator[None]:
@@ -98,11 +102,13 @@ class Listener:
                 for channel in self._channels:
                     await driver.add_listener(channel, self._received)
                 self.wake_all()
+                self.is_listening = True
                 try:
                     while not driver.is_closed() and not lost.is_set():
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(lost.wait(), _CHECK_SECONDS)
                 finally:
+                    self.is_listening = False
                     if not driver.is_closed():
                         driver.terminate()
 

@@ -32,6 +32,8 @@ class Claim:
     attempts: int
     postponed: int
     claimed_by: str
+    from_pages: bool = False
+    """Whether the text that was read before is to be chunked anew, and its file left alone."""
 
     @property
     def crashes(self) -> int:
@@ -66,7 +68,7 @@ INSERT INTO jobs (document_id, organization_id, generation, rank, available_at)
 VALUES (:document_id, :organization_id, :generation, now() + :behind, now() + :pause)
 ON CONFLICT (document_id) DO UPDATE
    SET generation = EXCLUDED.generation, rank = EXCLUDED.rank, available_at = EXCLUDED.available_at, claimed_by = NULL, attempts = 0,
-       postponed = 0, created_at = now()
+       postponed = 0, created_at = now(), from_pages = false
 """)
 _NOTIFY: Final = text("SELECT pg_notify(:channel, :payload)")
 
@@ -100,7 +102,7 @@ WITH RECURSIVE waiting (organization_id) AS (
 ), claimed AS (
   UPDATE jobs j SET claimed_by = :claimed_by, available_at = now() + :lease, attempts = attempts + 1
     FROM next WHERE j.document_id = next.document_id
-  RETURNING j.document_id, j.organization_id, j.generation, j.attempts, j.postponed
+  RETURNING j.document_id, j.organization_id, j.generation, j.attempts, j.postponed, j.from_pages
 ), shown AS (
   UPDATE documents d
      SET status = 'processing', stage = NULL, progress = 0, attempts = claimed.attempts, error = NULL,
@@ -111,7 +113,7 @@ WITH RECURSIVE waiting (organization_id) AS (
   INSERT INTO job_turns (organization_id, served_at) SELECT organization_id, clock_timestamp() FROM claimed
   ON CONFLICT (organization_id) DO UPDATE SET served_at = EXCLUDED.served_at
 )
-SELECT document_id, organization_id, generation, attempts, postponed, (SELECT count(*) FROM shown) FROM claimed
+SELECT document_id, organization_id, generation, attempts, postponed, from_pages, (SELECT count(*) FROM shown) FROM claimed
 """)
 _HOLDS: Final = text(f"SELECT document_id FROM jobs WHERE {_MINE}")
 _EXTEND: Final = text(f"""
@@ -134,6 +136,15 @@ SELECT count(*) FILTER (WHERE available_at <= now()) AS ready,
        coalesce(extract(epoch FROM now() - min(available_at) FILTER (WHERE available_at <= now())), 0) AS oldest
   FROM jobs
 """)
+
+
+_SIGN_OF_LIFE: Final = text("""
+WITH forgotten AS (DELETE FROM workers WHERE seen_at < now() - interval '1 day' AND name <> :name)
+INSERT INTO workers (name, concurrency) VALUES (:name, :concurrency)
+ON CONFLICT (name) DO UPDATE SET concurrency = EXCLUDED.concurrency, seen_at = now()
+""")
+_SIGN_OFF: Final = text("DELETE FROM workers WHERE name = :name")
+_ALIVE: Final = text("SELECT count(*) FROM workers WHERE seen_at > now() - CAST(:within AS interval)")
 
 
 async def enqueue(
@@ -162,6 +173,11 @@ async def enqueue(
     await session.execute(_NOTIFY, {"channel": JOBS, "payload": ""})
 
 
+async def wake(session: AsyncSession) -> None:
+    """Have the workers look, once the transaction commits."""
+    await session.execute(_NOTIFY, {"channel": JOBS, "payload": ""})
+
+
 async def announce(session: AsyncSession, document_id: str) -> None:
     """Tell those who follow the document that it has changed, once the transaction commits."""
     await session.execute(_NOTIFY, {"channel": DOCUMENTS, "payload": document_id})
@@ -183,6 +199,7 @@ async def claim(session: AsyncSession, *, claimed_by: str, lease: timedelta) -> 
         attempts=row.attempts,
         postponed=row.postponed,
         claimed_by=claimed_by,
+        from_pages=row.from_pages,
     )
 
 
@@ -228,6 +245,21 @@ async def backlog(session: AsyncSession) -> Backlog:
     """The whole queue in numbers. For the system principal."""
     row = (await session.execute(_BACKLOG)).one()
     return Backlog(row.ready, row.running, row.postponed, float(row.oldest))
+
+
+async def show_sign_of_life(session: AsyncSession, worker: str, *, concurrency: int) -> None:
+    """This worker is there; what was not heard of for a day is forgotten. For the system principal."""
+    await session.execute(_SIGN_OF_LIFE, {"name": worker, "concurrency": concurrency})
+
+
+async def sign_off(session: AsyncSession, worker: str) -> None:
+    """This worker has ended in order. For the system principal."""
+    await session.execute(_SIGN_OFF, {"name": worker})
+
+
+async def workers_alive(session: AsyncSession, *, within: timedelta) -> int:
+    """How many workers have shown a sign of life lately. For the system principal."""
+    return int(await session.scalar(_ALIVE, {"within": within}) or 0)
 
 
 async def _still_mine(session: AsyncSession, statement: Any, parameters: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from app.core.principal import SYSTEM
 from app.db.engine import Database, translated_errors
-from app.db.repositories.documents import sparse
+from app.db.repositories.new_chunks import sparse
 
 log = structlog.get_logger(__name__)
 
@@ -51,12 +51,15 @@ INSERT INTO term_counts (organization_id, chunks, counted_at) VALUES (:organizat
 ON CONFLICT (organization_id) DO UPDATE SET chunks = excluded.chunks, counted_at = excluded.counted_at
 """)
 _WITHOUT_TERMS: Final = text("""
-SELECT c.id, c.document_id, c.text,
+SELECT c.id, c.document_id, c.text, c.heading,
        -- A title that is the beginning of the text was not given by anybody.
        CASE WHEN strpos((SELECT text FROM chunks WHERE document_id = c.document_id AND ordinal = 0),
                         rtrim(d.title, '…')) > 0 THEN '' ELSE d.title END AS title
   FROM chunks c JOIN documents d ON d.id = c.document_id
  WHERE c.terms IS NULL ORDER BY c.id LIMIT :limit FOR UPDATE OF c SKIP LOCKED
+""")
+_STALE_TITLES: Final = text("""
+SELECT organization_id, id FROM documents WHERE terms_stale_from IS NOT NULL ORDER BY id LIMIT :limit
 """)
 _ADD_TERMS: Final = text("""
 UPDATE chunks c SET language = n.language, terms = CAST(n.terms AS int[]), weights = n.weights
@@ -70,6 +73,13 @@ UPDATE documents d
                           GROUP BY language ORDER BY count(*) DESC, language)
  WHERE d.id = ANY(CAST(:ids AS text[]))
 """)
+
+
+async def stale_titles(database: Database, *, limit: int) -> list[tuple[str, str]]:
+    """Documents whose chunks do not know their title yet, each after the organization that it is of."""
+    async with database.unit_of_work(SYSTEM) as session:
+        rows = await session.execute(_STALE_TITLES, {"limit": limit})
+    return [(row.organization_id, row.id) for row in rows]
 
 
 async def count_terms(database: Database) -> int:
@@ -98,14 +108,17 @@ async def count_terms(database: Database) -> int:
 
 
 async def add_missing_terms(
-    database: Database, analyse: Callable[[str, str], tuple[str, Mapping[int, float]]], *, limit: int
+    database: Database,
+    analyse: Callable[[str, str, str | None], tuple[str, Mapping[int, float]]],
+    *,
+    limit: int,
 ) -> int:
     """Give chunks that were stored by an earlier version their language and terms; returns how many, at most `limit`."""
     async with database.unit_of_work(SYSTEM) as session:
         chunks = (await session.execute(_WITHOUT_TERMS, {"limit": limit})).all()
         if not chunks:
             return 0
-        analysed = [analyse(chunk.text, chunk.title or "") for chunk in chunks]
+        analysed = [analyse(chunk.text, chunk.title or "", chunk.heading) for chunk in chunks]
         await session.execute(
             _ADD_TERMS,
             {
@@ -119,11 +132,22 @@ async def add_missing_terms(
     return len(chunks)
 
 
-async def ensure_exact_index(database: Database, *, embedding_model: str, dimension: int) -> None:
-    """The index that exact search reads instead of the table, where the vectors are short enough for one."""
+async def empty_pending_terms(database: Database) -> None:
+    """Bring what was inserted of late into the term index: until then every search reads it one by one."""
+    with translated_errors():
+        async with database.engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.execute(text("SELECT gin_clean_pending_list('ix_chunks_scoped_terms')"))
+
+
+async def ensure_exact_index(database: Database, *, embedding_model: str, dimension: int) -> bool:
+    """The index that exact search reads instead of the table, where the vectors are short enough for one.
+
+    Returns False while another process builds one.
+    """
     if dimension > _MAX_COVERED_DIMENSION:
-        return
-    await _ensure_index(
+        return True
+    return await _ensure_index(
         database,
         name=_index_name("exact", embedding_model),
         definition="(organization_id, collection_id) INCLUDE (id, embedding)",
@@ -133,13 +157,16 @@ async def ensure_exact_index(database: Database, *, embedding_model: str, dimens
 
 async def ensure_vector_index(
     database: Database, *, embedding_model: str, dimension: int, from_rows: int
-) -> None:
-    """The HNSW index, once there are more chunks than any scope is searched exactly: inserts are faster without it."""
+) -> bool:
+    """The HNSW index, once there are more chunks than any scope is searched exactly: inserts are faster without it.
+
+    Returns False while another process builds one.
+    """
     async with database.unit_of_work(SYSTEM) as session:
         rows = await session.scalar(_ROWS)
     if rows is None or rows <= from_rows:
-        return
-    await _ensure_index(
+        return True
+    return await _ensure_index(
         database,
         name=_index_name("hnsw", embedding_model),
         definition=f"USING hnsw ((CAST(embedding AS halfvec({dimension:d}))) halfvec_cosine_ops)",
@@ -147,22 +174,36 @@ async def ensure_vector_index(
     )
 
 
+async def drop_indexes(database: Database, *, embedding_model: str) -> None:
+    """Remove the indexes of a build that is not searched any more; reads and writes go on meanwhile."""
+    with translated_errors():
+        async with database.engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+            for kind in ("exact", "hnsw"):
+                await connection.execute(
+                    text(f"DROP INDEX CONCURRENTLY IF EXISTS {_index_name(kind, embedding_model)}")
+                )
+
+
 def _index_name(kind: str, embedding_model: str) -> str:
     return f"ix_chunks_{kind}_{hashlib.sha256(embedding_model.encode()).hexdigest()[:12]}"
 
 
-async def _ensure_index(database: Database, *, name: str, definition: str, embedding_model: str) -> None:
-    """Build a partial index of one model's chunks unless it is there; reads and writes go on meanwhile."""
+async def _ensure_index(database: Database, *, name: str, definition: str, embedding_model: str) -> bool:
+    """Build a partial index of one build's chunks unless it is there; reads and writes go on meanwhile.
+
+    Returns False while another process builds one.
+    """
     with translated_errors():
         async with database.engine.connect() as plain:
             connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
             valid = await connection.scalar(
                 text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"), {"name": name}
             )
-            if valid or not await connection.scalar(
-                text("SELECT pg_try_advisory_lock(hashtext('ibid index'))")
-            ):
-                return
+            if valid:
+                return True
+            if not await connection.scalar(text("SELECT pg_try_advisory_lock(hashtext('ibid index'))")):
+                return False
             try:
                 log.info("index_building", index=name)
                 # A build that was cut off leaves an invalid index of this name behind.
@@ -178,6 +219,7 @@ async def _ensure_index(database: Database, *, name: str, definition: str, embed
                     )
                 )
                 log.info("index_built", index=name)
+                return True
             finally:
                 await connection.execute(text("RESET maintenance_work_mem"))
                 await connection.execute(text("RESET max_parallel_maintenance_workers"))

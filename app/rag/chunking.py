@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.rag.atoms import Atoms, Cut, read
+from app.rag.atoms import Atoms, read
+from app.rag.cuts import Cut
 
 SPECIAL_TOKENS: Final = 2
 """[CLS] and [SEP], which the model adds to every chunk."""

@@ -54,6 +54,18 @@ def leans_on_history(question: str) -> bool:
     )
 
 
+def with_question_before(history: Sequence[Turn], question: str) -> str | None:
+    """The question behind the last one that stands on its own; None where it does so itself, or there is no other.
+
+    For when nothing can rewrite it, and it finds nothing alone: added to every question, the history makes the search worse.
+    """
+    asked = [turn.content for turn in history if turn.role == "user"]
+    if not asked or not leans_on_history(question):
+        return None
+    before = next((each for each in reversed(asked) if not leans_on_history(each)), asked[-1])
+    return f"{before[:_MAX_REWRITTEN_CHARACTERS]} {question}"
+
+
 async def standalone_question(model: ChatModel, history: Sequence[Turn], question: str) -> str:
     """The question with what it leaves to the conversation filled in; the question itself if the model says nothing."""
     transcript = "\n".join(f"{turn.role}: {turn.content}" for turn in [*history, Turn("user", question)])
@@ -65,8 +77,18 @@ async def standalone_question(model: ChatModel, history: Sequence[Turn], questio
     return rewritten.strip()[:_MAX_REWRITTEN_CHARACTERS] or question
 
 
-def answer_turns(
-    *, sources: Sequence[prompts.PromptSource], history: Sequence[Turn], question: str
-) -> list[Turn]:
+async def is_within_topics(
+    model: ChatModel, question: str, *, inside: Sequence[str], outside: Sequence[str]
+) -> bool:
+    """Whether the model finds a question to be about these topics; anything but a no is a yes."""
+    said = await model.complete(
+        [Turn("system", prompts.within_topics(inside, outside)), Turn("user", question)],
+        temperature=0.0,
+        max_tokens=5,
+    )
+    return not said.strip(" *\"'.").lower().startswith("no")
+
+
+def answer_turns(prompt: prompts.AnswerPrompt, history: Sequence[Turn], question: str) -> list[Turn]:
     """System instructions with the fenced sources, the history, the question as it was asked."""
-    return [Turn("system", prompts.answer_instructions(sources)), *history, Turn("user", question)]
+    return [Turn("system", prompt.text), *history, Turn("user", question)]

@@ -159,7 +159,7 @@ def weigh(question: Question, passages: Sequence[Passage], candidates: Sequence[
 def contradicts(question: Question, candidate: Candidate) -> int:
     """Whether it says the opposite of a word of the question; whether it affirms what that negates."""
     is_affirmed = question.negated and not questions.negates(candidate.text)
-    return is_affirmed + questions.is_opposed(question, {word.key for word in candidate.words})
+    return is_affirmed + questions.is_opposed(question.keys, {word.key for word in candidate.words})
 
 
 def similar_words(terms: Iterable[str], vocabulary: Set[str]) -> dict[str, dict[str, float]]:

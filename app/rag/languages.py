@@ -4,22 +4,17 @@ Languages are named by their ISO 639-1 code. Detection is py3langid's, narrowed 
 in; the stemmers are Snowball's, those of PostgreSQL and newer ones. Both are the same for documents and questions.
 """
 
-import lzma
-import mmap
-import shutil
-import tempfile
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
+from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-import numpy as np
 import Stemmer
-from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier
+from app.rag.language_model import LanguageModel
 
 UNKNOWN: Final = "und"
 """No language: words are folded, but neither stemmed nor dropped."""
@@ -153,13 +148,25 @@ def detect(text: str) -> tuple[str, float]:
     sample = text[:_SAMPLE_CHARACTERS]
     if not any(map(str.isalpha, sample)):
         return UNKNOWN, 0.0
-    language, confidence = _identifier().classify(sample)
+    return _named(_model().classify(sample))
+
+
+def detect_all(texts: Sequence[str]) -> list[tuple[str, float]]:
+    """The same of many texts, in less time."""
+    samples = [text[:_SAMPLE_CHARACTERS] for text in texts]
+    written = [any(map(str.isalpha, sample)) for sample in samples]
+    classified = iter(_model().classify_all(list(compress(samples, written))) if any(written) else ())
+    return [_named(next(classified)) if has_letters else (UNKNOWN, 0.0) for has_letters in written]
+
+
+def _named(classified: tuple[str, float]) -> tuple[str, float]:
+    language, confidence = classified
     return ("no" if language == "nn" else language), confidence
 
 
 def warm_up() -> None:
     """Load the model of detection (0.6 s); without this the first text does."""
-    _identifier()
+    _model()
 
 
 def stem(word: str, language: str) -> str:
@@ -181,6 +188,12 @@ def stop_words(language: str) -> frozenset[str]:
         return frozenset()
 
 
+@cache
+def own_stop_words(language: str) -> frozenset[str]:
+    """Those of them that no other language has."""
+    return stop_words(language).difference(*(stop_words(code) for code in CODES if code != language))
+
+
 def common(languages: Counter[str], *, share: float, most: int) -> tuple[str, ...]:
     """The languages that make up at least this share of all, the commonest first."""
     total = languages.total()
@@ -192,43 +205,11 @@ def _stemmer(algorithm: str) -> Stemmer.Stemmer:
     return Stemmer.Stemmer(algorithm, maxCacheSize=0)
 
 
-def _identifier() -> "LanguageIdentifier":
+def _model() -> LanguageModel:
     with _loading:
-        return _loaded_identifier()
+        return _loaded_model()
 
 
 @cache
-def _loaded_identifier() -> "LanguageIdentifier":
-    """py3langid's own identifier on tables in a file: of 40 MB only the pages are in memory that texts have touched."""
-    from py3langid import langid  # 0.6 s that `ibid --help` does without
-
-    with tempfile.TemporaryFile() as file, lzma.open(langid.MODEL_DIR / langid.MODEL_FILE) as packed:
-        shutil.copyfileobj(packed, file)
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as model:
-            labels = model["classes"].tolist()
-            wanted = [place for place, label in enumerate(labels) if label in CODES or label == "nn"]
-            weights = _in_file(model["ptc"][:, wanted])
-            moves = _in_file(model["nextmove"])
-            rows = _in_file(model["nextmove_row"].astype(np.uint32) << 8)
-            outputs = _in_file(model["out_feat"].astype(np.int32))
-            identifier = langid.LanguageIdentifier(
-                weights,
-                model["pc"][wanted],
-                [labels[place] for place in wanted],
-                moves.data,  # indexing it gives an int; one of numpy's would take three times as long
-                outputs.data,
-                norm_probs=True,
-                tk_row=(),
-            )
-            identifier._rowbase = rows.data
-    return identifier
-
-
-def _in_file(values: NDArray[Any]) -> NDArray[Any]:
-    """The same array, read only, in a file without a name."""
-    with tempfile.TemporaryFile() as file:
-        file.write(values.tobytes())
-        file.flush()
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return np.frombuffer(mapped, values.dtype).reshape(values.shape)
+def _loaded_model() -> LanguageModel:
+    return LanguageModel({*CODES, "nn"})

@@ -5,7 +5,7 @@ and honours Retry-After. Whatever a provider sends, `generate` ends with a `Comp
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 import structlog
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
+from app.core.bots import Provider
 from app.core.errors import (
     AppError,
     ProviderError,
@@ -21,7 +22,9 @@ from app.core.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from app.rag.anthropic_chat import AnthropicChat
 from app.rag.errors import ChatRefused
+from app.rag.ollama_chat import OllamaChat
 from app.rag.openai_chat import OpenAIChat
 from app.rag.provider_http import ProviderClient, ProviderConnectionError, ProviderTimeoutError
 
@@ -46,6 +49,7 @@ class ChatModelConfig:
     total_timeout: float
     max_retries: int
     max_retry_wait: float
+    provider: Provider = Provider.OPENAI
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,14 @@ class Completion:
     completion_tokens: int | None
 
 
+ChatLLM = OpenAIChat | AnthropicChat | OllamaChat
+"""What `raw` is of their responses is in the words of OpenAI."""
+
+
 class ChatModel:
     """A LlamaIndex LLM with the limits that every call to it keeps."""
 
-    def __init__(self, llm: OpenAIChat, config: ChatModelConfig, client: ProviderClient) -> None:
+    def __init__(self, llm: ChatLLM, config: ChatModelConfig, client: ProviderClient) -> None:
         self.llm = llm
         self.config = config
         self._client = client
@@ -177,8 +185,8 @@ class ChatModel:
 
 
 def build(config: ChatModelConfig, client: ProviderClient) -> ChatModel:
-    """A chat model of OpenAI or any compatible server, over the process's one HTTP client."""
-    llm = OpenAIChat(
+    """A chat model of the provider, over one of the process's HTTP clients."""
+    llm = _KINDS.get(config.provider, OpenAIChat)(
         model=config.model,
         context_tokens=config.context_tokens,
         base_url=config.base_url,
@@ -186,6 +194,13 @@ def build(config: ChatModelConfig, client: ProviderClient) -> ChatModel:
         client=client,
     )
     return ChatModel(llm, config, client)
+
+
+_KINDS: Final[Mapping[Provider, type[ChatLLM]]] = {
+    Provider.ANTHROPIC: AnthropicChat,
+    Provider.OLLAMA: OllamaChat,
+}
+"""All others speak as OpenAI does."""
 
 
 def _completion(answer: dict[str, Any], finish_reason: str) -> Completion:
@@ -215,8 +230,8 @@ def _translate(error: Exception) -> AppError:
 
 
 _REFUSALS: Final = {
-    400: "The model provider did not accept the request; check CHAT_MODEL and its limits.",
-    401: "The model provider did not accept the API key; check OPENAI_API_KEY.",
-    403: "The model provider does not let this API key use the model; check OPENAI_API_KEY and CHAT_MODEL.",
-    404: "The model provider does not know the model; check CHAT_MODEL and OPENAI_BASE_URL.",
+    400: "The model provider did not accept the request; check the model and its limits.",
+    401: "The model provider did not accept the API key; check the bot's, or OPENAI_API_KEY.",
+    403: "The model provider does not let this API key use the model; check both.",
+    404: "The model provider does not know the model; check the model and the base URL.",
 }

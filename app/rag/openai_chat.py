@@ -6,22 +6,19 @@ open when its reader goes away.
 """
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, NoReturn
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata, MessageRole
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.llms import CustomLLM
 
-from app.rag.errors import ChatRefused
-from app.rag.openai_embeddings import retry_after_seconds
+from app.rag import chat_replies
 from app.rag.provider_http import ProviderClient, Stream
 
 _REASONING_MODELS: Final = ("o1", "o3", "o4", "gpt-5")
 """They take `max_completion_tokens`, and no temperature."""
 
-_EMPTY: Final = ChatMessage(role=MessageRole.ASSISTANT, content="")
 _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
 
@@ -45,7 +42,9 @@ class OpenAIChat(CustomLLM):
         super().__init__(model=model, context_tokens=context_tokens)
         self._client = client
         self._url = f"{base_url}/chat/completions"
-        self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {api_key}"}
+        self._headers = {"Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
 
     @classmethod
     def class_name(cls) -> str:
@@ -59,7 +58,7 @@ class OpenAIChat(CustomLLM):
         reply = await self._client.post(
             self._url, self._body(messages, stream=False, **kwargs), self._headers
         )
-        _require_ok(reply.status, reply.headers)
+        chat_replies.require_ok(reply.status, reply.headers)
         answer = json.loads(reply.content)
         content = answer["choices"][0]["message"]["content"] or ""
         return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=content), raw=answer)
@@ -71,11 +70,7 @@ class OpenAIChat(CustomLLM):
         reply = await self._client.stream(
             self._url, self._body(messages, stream=True, **kwargs), self._headers
         )
-        try:
-            _require_ok(reply.status, reply.headers)
-        except ChatRefused:
-            await reply.aclose()
-            raise
+        await chat_replies.require_open(reply)
         return _pieces(reply)
 
     def _body(
@@ -102,10 +97,10 @@ class OpenAIChat(CustomLLM):
 
 async def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
     """One object, changed for each piece: making another takes longer than all that is done with it."""
-    piece = ChatResponse(message=_EMPTY)
+    piece = ChatResponse(message=chat_replies.EMPTY)
     fields = piece.__dict__
     try:
-        async for line in _lines(reply):
+        async for line in chat_replies.lines(reply):
             if not line.startswith(_DATA):
                 continue
             data = line[len(_DATA) :].strip()
@@ -120,19 +115,3 @@ async def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
             yield piece
     finally:
         await reply.aclose()
-
-
-async def _lines(reply: Stream) -> AsyncGenerator[bytes, None]:
-    """The lines of the body. JSON has no raw line ends, so splitting bytes never cuts a character's event."""
-    rest = b""
-    async for chunk in reply.pieces():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line
-    if rest:
-        yield rest
-
-
-def _require_ok(status: int, headers: Mapping[str, str]) -> None:
-    if status != HTTPStatus.OK:
-        raise ChatRefused(status=status, retry_after_seconds=retry_after_seconds(headers))

@@ -255,13 +255,13 @@ def negates(text: str) -> bool:
     return _NEGATION.search(sentences.fold(text)) is not None
 
 
-def is_opposed(question: Question, keys: Set[str]) -> bool:
-    """Whether words of a sentence say the opposite of a word of the question that they lack."""
-    return any(_has_opposite(key, keys, question) for key in question.keys - keys)
+def is_opposed(said: Set[str], keys: Set[str]) -> bool:
+    """Whether words of a sentence (`keys`) say the opposite of a word that was said and that they lack."""
+    return any(_has_opposite(key, keys, said) for key in said - keys)
 
 
-def _has_opposite(key: str, keys: Set[str], question: Question) -> bool:
-    if not keys.isdisjoint(_OPPOSITE_OF.get(key, frozenset()) - question.keys):
+def _has_opposite(key: str, keys: Set[str], said: Set[str]) -> bool:
+    if not keys.isdisjoint(_OPPOSITE_OF.get(key, frozenset()) - said):
         return True
     if len(key) < _LEAST_PREFIXED_CHARS:
         return False

@@ -157,6 +157,11 @@ _TELLING_LETTERS: Final = (
 _LETTERS_COUNT: Final = 2
 
 
+def sentence_in(language: str) -> str:
+    """The refusal in a language, by its code; in English where it is not known."""
+    return SENTENCES.get(language, SENTENCES[_ENGLISH])
+
+
 def sentence(question: str) -> str:
     """That the documents hold no answer, in the language of the question."""
     return SENTENCES[language_of(question)]

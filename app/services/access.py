@@ -2,7 +2,8 @@
 
 Admins, and API keys without a list of collections, reach everything in their organization, personal collections
 included. A user reaches the collections that are open to the organization, those with the user on their list, and the
-user's own personal one. What somebody can't see does not exist for them: the error is that of an unknown id.
+user's own personal one. The files of a session are its owner's alone, whoever asks, and are found only where they or their collection
+are named. What somebody can't see does not exist for them: the error is that of an unknown id.
 """
 
 from collections.abc import Collection as Ids
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from app.core import ids
 from app.core.access import Level
 from app.core.errors import (
     AdminsOnly,
@@ -42,13 +44,23 @@ class Reach:
         return None if self.levels is None else frozenset(self.levels)
 
     def level(self, collection_id: str) -> Level | None:
-        """How far the caller reaches in a collection of the organization; None where it does not exist for them."""
-        return Level.WRITE if self.levels is None else self.levels.get(collection_id)
+        """How far the caller reaches in a collection that they have found; None where it does not exist for them.
+
+        Of sessions they find only their own.
+        """
+        if self.levels is None or ids.is_of_session(collection_id):
+            return Level.WRITE
+        return self.levels.get(collection_id)
 
 
 def is_plain_user(principal: Principal) -> bool:
     """Whether the caller is a person who sees only what is shared with them."""
     return principal.kind is PrincipalKind.USER and principal.role is Role.USER
+
+
+def restricted_user_id(principal: Principal) -> str | None:
+    """Who must be on the list of what is restricted; None for those who need not be."""
+    return principal.id if is_plain_user(principal) else None
 
 
 def require_admin(principal: Principal) -> None:
@@ -69,20 +81,39 @@ async def reach_of(session: AnyTransaction, principal: Principal) -> Reach:
 
 
 async def search_scope(
-    session: AnyTransaction, principal: Principal, requested: Ids[str] | None
+    session: AnyTransaction,
+    principal: Principal,
+    requested: Ids[str] | None,
+    *,
+    granted: Ids[str] | None = None,
 ) -> tuple[str, ...] | None:
     """The collections to search: the requested ones, or all visible ones; None is the organization without a filter.
 
-    Raises CollectionNotFound when a requested one is not visible, or is none at all.
+    `granted` are those of the bot that the caller may use: they, and no others, whatever the caller may see besides.
+    An API key that is restricted to collections stays so. Raises CollectionNotFound when a requested one is not
+    visible, or is none at all.
     """
+    if granted is not None:
+        return _within_grant(principal, requested, granted)
     reach = await reach_of(session, principal)
     if requested is None:
         return None if reach.levels is None else tuple(sorted(reach.levels))
-    if reach.levels is None:
-        missing = await VisibilityRepository(session, principal).missing(requested)
-    else:
-        missing = set(requested) - reach.levels.keys()
+    missing = set(requested) if reach.levels is None else set(requested) - reach.levels.keys()
+    unknown = missing if reach.levels is None else set(filter(ids.is_of_session, missing))
+    if unknown:
+        missing -= (await VisibilityRepository(session, principal).existing(unknown)).keys()
     if missing:
+        raise CollectionNotFound(details={"collection_ids": sorted(missing)})
+    return tuple(requested)
+
+
+def _within_grant(principal: Principal, requested: Ids[str] | None, granted: Ids[str]) -> tuple[str, ...]:
+    allowed = frozenset(granted)
+    if principal.collection_ids is not None:
+        allowed &= principal.collection_ids
+    if requested is None:
+        return tuple(sorted(allowed))
+    if missing := set(requested) - allowed:
         raise CollectionNotFound(details={"collection_ids": sorted(missing)})
     return tuple(requested)
 
@@ -92,8 +123,9 @@ async def collection(
 ) -> Collection:
     """A visible collection; `lock` holds off every change of it until the transaction ends. Raises CollectionNotFound."""
     collections = CollectionRepository(session, reach.principal)
-    found = await collections.find(collection_id, within=reach.visible, lock=lock)
-    if found is None:
+    within = None if ids.is_of_session(collection_id) else reach.visible
+    found = await collections.find(collection_id, within=within, lock=lock)
+    if found is None or (found.session_id is not None and found.created_by != reach.principal.id):
         raise CollectionNotFound
     return found
 

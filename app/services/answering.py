@@ -1,22 +1,32 @@
 """How an answer comes to be: passages for the question, then the model's words or the sources' own, with citations."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from app.core.bots import Bot
 from app.core.principal import Principal
 from app.core.retrieval import Hit
-from app.rag import conversation, extractive, prices, refusals
-from app.rag.citations import CitationFilter
+from app.rag import conversation, extractive, headings, no_answer, prompts
+from app.rag.guardrails.answers import AnswerGuard
 from app.rag.llms import ChatModel, Completion, Turn
-from app.rag.prompts import PromptSource
-from app.services import fallback, retrieval
-from app.services.answers import Answer, AnswerDelta, ChatEvent, Question, Source, SourcesFound, Usage
+from app.services import fallback, guarding, passages, scoping
+from app.services.answers import (
+    Answer,
+    AnswerDelta,
+    ChatEvent,
+    DocumentProgress,
+    Question,
+    Source,
+    SourcesFound,
+    Usage,
+)
 from app.services.fallback import Succession
+from app.services.guarding import Guard
 from app.services.runtime import Runtime
+from app.services.usage import Ledger
 
 _SNIPPET_CHARACTERS: Final = 300
 
@@ -29,12 +39,21 @@ class Draft:
     message_id: str
     model: str
     started: float
+    ledger: Ledger
+    """What its model calls cost."""
     sources: tuple[Source, ...] = ()
     pieces: list[str] = field(default_factory=list)
     refused: bool = False
     finish_reason: str = "stop"
     fallback: str | None = None
-    usage: Usage = field(default_factory=Usage)
+    pending: tuple[DocumentProgress, ...] = ()
+    """Files of the session that could not be searched yet."""
+    guardrails: dict[str, Any] | None = None
+    """What they did: kinds and counts."""
+
+    @property
+    def usage(self) -> Usage:
+        return self.ledger.usage
 
     @property
     def text(self) -> str:
@@ -44,9 +63,10 @@ class Draft:
         self.pieces.append(piece)
         return AnswerDelta(piece)
 
-    def cite(self, numbers: set[int]) -> None:
+    def cite(self, numbers: Collection[int], supported: Callable[[int], bool | None]) -> None:
         self.sources = tuple(
-            replace(source, cited=True) if source.n in numbers else source for source in self.sources
+            replace(source, cited=True, supported=supported(source.n)) if source.n in numbers else source
+            for source in self.sources
         )
 
     def answer(self) -> Answer:
@@ -60,6 +80,7 @@ class Draft:
             model=self.model,
             finish_reason=self.finish_reason,
             fallback=self.fallback,
+            pending_documents=self.pending,
         )
 
 
@@ -68,23 +89,58 @@ async def answer(
 ) -> AsyncGenerator[ChatEvent, None]:
     """SourcesFound, then AnswerDelta…; the draft has all of it.
 
-    Raises what `retrieval.search` and `ChatModel.generate` raise.
+    Raises what `passages.find` and `ChatModel.generate` raise.
     """
-    succession = fallback.of_bot(runtime, bot)
+    guard = Guard(bot)
+    try:
+        async with aclosing(_guarded(runtime, principal, bot, question, history, draft, guard)) as events:
+            async for event in events:
+                yield event
+    finally:
+        draft.guardrails = guard.record()
+
+
+async def _guarded(
+    runtime: Runtime,
+    principal: Principal,
+    bot: Bot,
+    question: Question,
+    history: list[Turn],
+    draft: Draft,
+    guard: Guard,
+) -> AsyncGenerator[ChatEvent, None]:
+    draft.ledger.bot_id = bot.id
+    succession = fallback.of_bot(runtime, bot, draft.ledger)
     asked = question.message
+    said, history = history, guard.history(history)
+    shown = guard.question(asked)
     if succession.model is not None and history and conversation.leans_on_history(asked):
-        asked = await succession.standalone_question(history, asked)
-    hits = await retrieval.search(
-        runtime, principal, asked, limit=_top_k(runtime, bot, question), where=question.where
+        shown = await succession.standalone_question(history, shown)
+        asked = guard.said_by_model(shown)
+    if scoping.is_limited(bot) and not await scoping.is_within(runtime, bot, succession.model, asked, shown):
+        draft.refused = True
+        yield SourcesFound(())
+        yield draft.add(guard.refusal(question.message, guarding.OUT_OF_SCOPE))
+        return
+    found = await passages.find(
+        runtime,
+        principal,
+        bot,
+        asked,
+        limit=_top_k(runtime, bot, question),
+        where=question.where,
+        shown=shown,
+        history=said if succession.model is None else (),
+        ledger=draft.ledger,
     )
-    relevant = retrieval.is_relevant(hits)
+    asked, hits, relevant = found.question, found.hits, found.relevant
     draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()
     yield SourcesFound(draft.sources)
     if not relevant:
         draft.refused = True
-        yield draft.add(refusals.sentence(question.message))
+        yield draft.add(guard.refusal(question.message, guarding.NOT_RELEVANT))
     else:
-        async with aclosing(_worded(succession, bot, question, asked, history, hits, draft)) as deltas:
+        async with aclosing(_worded(succession, bot, question, asked, history, hits, draft, guard)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -97,12 +153,13 @@ async def _worded(
     history: list[Turn],
     hits: list[Hit],
     draft: Draft,
+    guard: Guard,
 ) -> AsyncGenerator[AnswerDelta, None]:
     """The answer in the words of the first model that has some, or in those of the sources."""
     while (model := succession.model) is not None:
         draft.model, draft.fallback = succession.name, succession.reason
         try:
-            async with aclosing(_generate(model, bot, question, history, hits, draft)) as deltas:
+            async with aclosing(_generate(model, bot, question, history, hits, draft, guard)) as deltas:
                 async for delta in deltas:
                     yield delta
             return
@@ -111,24 +168,29 @@ async def _worded(
                 raise
             succession.pass_on(failure)
     draft.model, draft.fallback = succession.name, succession.reason
-    yield await _quote(asked, question.message, hits, draft)
+    yield await _quote(asked, question.message, hits, draft, guard)
 
 
 def _top_k(runtime: Runtime, bot: Bot, question: Question) -> int:
     return question.top_k or bot.retrieval.top_k or runtime.settings.top_k_default
 
 
-async def _quote(asked: str, question: str, hits: list[Hit], draft: Draft) -> AnswerDelta:
+async def _quote(asked: str, question: str, hits: list[Hit], draft: Draft, guard: Guard) -> AnswerDelta:
     """The extractive answer: sentences of the sources, word for word."""
-    passages = [extractive.Passage(n, hit.text, hit.title) for n, hit in enumerate(hits, start=1)]
+    quotable = [
+        extractive.Passage(n, hit.text, headings.place(hit.title, hit.heading))
+        for n, hit in enumerate(hits, start=1)
+    ]
     # The longest passages take 0.3 s of CPU, which the event loop does not have; a thread costs 0.1 ms.
-    found = await asyncio.to_thread(extractive.extract, asked, passages)
+    found = await asyncio.to_thread(extractive.extract, asked, quotable)
     if not found.quotes:
         draft.refused = True
         draft.sources = ()
-        return draft.add(refusals.sentence(question))
-    draft.cite({quote.n for quote in found.quotes})
-    return draft.add(" ".join(f"{' '.join(quote.text.split())} [{quote.n}]" for quote in found.quotes))
+        return draft.add(guard.refusal(question, guarding.NO_ANSWER))
+    draft.cite({quote.n for quote in found.quotes}, lambda _: True)
+    text = " ".join(f"{' '.join(quote.text.split())} [{quote.n}]" for quote in found.quotes)
+    shown = guard.of_quotes(hits)
+    return draft.add(shown.feed(text) + shown.flush())
 
 
 async def _generate(
@@ -138,17 +200,17 @@ async def _generate(
     history: list[Turn],
     hits: list[Hit],
     draft: Draft,
+    guard: Guard,
 ) -> AsyncGenerator[AnswerDelta, None]:
-    turns = conversation.answer_turns(
-        sources=[PromptSource(n, hit.title, hit.text) for n, hit in enumerate(hits, start=1)],
-        history=history,
-        question=question.message,
-    )
-    citations = CitationFilter([source.n for source in draft.sources])
+    prompt = guard.prompt(hits)
+    shown = guard.of_model(prompt, hits)
+    turns = conversation.answer_turns(prompt, history, guard.asked)
+    if question.preferences:
+        turns[0] = Turn("system", prompts.with_preferences(turns[0].content, question.preferences))
     pieces = model.generate(
         turns,
         temperature=bot.model.temperature if question.temperature is None else question.temperature,
-        max_tokens=bot.model.max_answer_tokens,
+        max_tokens=min(bot.model.max_answer_tokens, question.max_tokens or bot.model.max_answer_tokens),
         stream=question.stream,
     )
     try:
@@ -156,18 +218,32 @@ async def _generate(
             async for piece in stream:
                 if isinstance(piece, Completion):
                     draft.finish_reason = piece.finish_reason
-                    draft.usage = _usage(model, piece)
-                elif text := citations.feed(piece):
+                elif text := shown.feed(piece):
                     yield draft.add(text)
-        if text := citations.flush():
+                if shown.leaked or (shown.declined and guard.has_refusal_text):
+                    break
+        if not shown.leaked and (text := shown.flush()):
             yield draft.add(text)
+        if (refusal := _refusal(question.message, draft, guard, shown)) is not None:
+            yield draft.add(refusal)
     finally:
-        draft.cite(citations.cited)
+        draft.cite(guard.cited, guard.supported)
 
 
-def _usage(model: ChatModel, completion: Completion) -> Usage:
-    prompt, answered = completion.prompt_tokens, completion.completion_tokens
-    return Usage(prompt, answered, prices.cost_usd(model.config.model, prompt, answered))
+def _refusal(question: str, draft: Draft, guard: Guard, shown: AnswerGuard) -> str | None:
+    """What is to be added to an answer that refuses; None where nothing is."""
+    if shown.leaked:
+        draft.refused = True
+        draft.finish_reason = "content_filter"
+        refusal = guard.refusal(question, guarding.PROMPT_LEAK)
+        return f"\n\n{refusal}" if draft.text.strip() else refusal
+    if not shown.declined and not (not guard.cited and no_answer.says_no_answer(draft.text)):
+        return None
+    draft.refused = True
+    if draft.text.strip():
+        guard.declined()
+        return None
+    return guard.refusal(question, guarding.NO_ANSWER)
 
 
 def _source(n: int, hit: Hit) -> Source:
@@ -182,6 +258,7 @@ def _source(n: int, hit: Hit) -> Source:
         end=hit.end,
         snippet=_snippet(hit.text),
         score=round(hit.score, 4),
+        heading=hit.heading,
     )
 
 

@@ -5,24 +5,36 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from app.core import clock, cursor, security
-from app.core.errors import ApiKeyNotFound, BeyondOwnRights, CollectionNotFound, ExpiryInThePast
+from app.core.errors import (
+    ApiKeyNotFound,
+    BeyondOwnRights,
+    BotNotFound,
+    BoundKeyChatsOnly,
+    CollectionNotFound,
+    ExpiryInThePast,
+)
 from app.core.principal import SYSTEM, Principal, PrincipalKind, Scope
 from app.db.engine import Transaction
 from app.db.models import ApiKey
 from app.db.repositories.api_keys import ApiKeyRepository
+from app.db.repositories.bots import BotRepository
 from app.db.repositories.visibility import VisibilityRepository
 from app.services.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """What is wanted of a key. `collection_ids` None does not restrict it; `expires_at` None is never."""
+    """What is wanted of a key. `collection_ids` None does not restrict it; `expires_at` None is never.
+
+    `bot_id` is the only bot that it may talk to, and then it may do nothing else.
+    """
 
     name: str
     scopes: frozenset[Scope]
     collection_ids: frozenset[str] | None
     expires_at: datetime | None
     rate_limit: str | None = None
+    bot_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +46,14 @@ class MadeKey:
 
 
 async def create(runtime: Runtime, principal: Principal, wanted: NewKey) -> MadeKey:
-    """A key of the caller's organization. Raises BeyondOwnRights, CollectionNotFound or ExpiryInThePast."""
+    """A key of the caller's organization.
+
+    Raises BeyondOwnRights, CollectionNotFound, BotNotFound, ExpiryInThePast, or BoundKeyChatsOnly for one that is bound to
+    a bot and should have other scopes.
+    """
     _require_rights(principal, wanted)
+    if wanted.bot_id is not None and wanted.scopes != {Scope.CHAT}:
+        raise BoundKeyChatsOnly
     if wanted.expires_at is not None and wanted.expires_at <= clock.now():
         raise ExpiryInThePast
     key = security.new_api_key()
@@ -44,6 +62,8 @@ async def create(runtime: Runtime, principal: Principal, wanted: NewKey) -> Made
             missing = await VisibilityRepository(session, principal).missing(wanted.collection_ids)
             if missing:
                 raise CollectionNotFound(details={"collection_ids": sorted(missing)})
+        if wanted.bot_id is not None and await BotRepository(session, principal).find(wanted.bot_id) is None:
+            raise BotNotFound
         row = await ApiKeyRepository(session, principal).add(
             name=wanted.name,
             public_part=key.public,
@@ -53,6 +73,7 @@ async def create(runtime: Runtime, principal: Principal, wanted: NewKey) -> Made
             expires_at=wanted.expires_at,
             created_by=await _maker(session, principal),
             rate_limit=wanted.rate_limit,
+            bot_id=wanted.bot_id,
         )
     return MadeKey(row, str(key))
 

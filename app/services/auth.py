@@ -65,6 +65,7 @@ async def authenticate_key(database: Database, credential: str) -> Principal:
         stored.scopes,
         stored.collection_ids,
         stored.rate_limit,
+        stored.bot_id,
     )
 
 

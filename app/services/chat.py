@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from app.core import ids
+from app.core import cursor, ids
 from app.core.errors import AnotherQuestion, AnswerNotFound, MessageNotFound, SessionNotFound
 from app.core.principal import Principal
 from app.core.text import clean
@@ -158,14 +158,19 @@ async def messages(
     *,
     limit: int,
     offset: int,
+    after: str | None = None,
     all_branches: bool = False,
-) -> tuple[Sequence[Shown], bool]:
-    """A page of a session's messages in their order, and whether there are more. Raises SessionNotFound."""
+) -> tuple[Sequence[Shown], str | None]:
+    """A page of a session's messages in their order, and the cursor of the next one (None at the end).
+
+    Raises SessionNotFound and InvalidCursor.
+    """
+    position = cursor.decode_position(after) if after else None
     conversations = ConversationRepository(session, principal)
     if await conversations.find_session(session_id) is None:
         raise SessionNotFound
     found = await conversations.messages(
-        session_id, limit=limit + 1, offset=offset, all_branches=all_branches
+        session_id, limit=limit + 1, offset=offset, after=position, all_branches=all_branches
     )
     page = found[:limit]
     parents = {message.parent_id for message in page if message.parent_id is not None}
@@ -176,7 +181,7 @@ async def messages(
         else Shown(message, [message.id])
         for message in page
     ]
-    return shown, len(found) > limit
+    return shown, cursor.encode_position(page[-1].position) if len(found) > limit else None
 
 
 def _is_same(one: Principal, other: Principal) -> bool:

@@ -1,60 +1,41 @@
 """From pages of text to chunks with vectors, by the settings of a collection."""
 
-import asyncio
 import tempfile
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.core.chunking import ChunkingPlan, ChunkingSettings
-from app.db.repositories.documents import NewChunk
-from app.rag import splitting
+from app.db.repositories.new_chunks import NewChunk
+from app.rag import analysis
+from app.rag.analysis import Task
 from app.rag.chunking import Chunk, Page
+from app.rag.headings import Span
 from app.services import embeddings, indexing
 from app.services.runtime import Runtime
 
-_THREAD_FROM_CHARACTERS: Final = 2_000
-"""Shorter texts are chunked in less time than a thread costs."""
+_ELSEWHERE_FROM_CHARACTERS: Final = 2_000
+"""Shorter texts are chunked in less time than a thread or a process costs."""
 
 _EMBEDDED_AT_ONCE: Final = 512
 _HELD_BYTES: Final = 64_000_000
 """Vectors beyond that are held in a file: a book of a million chunks must not be the end of the process."""
 
-_ANALYSED_AT_ONCE: Final = 1_000
 _STORED_AT_ONCE: Final = 1_000
 
+Cut = analysis.Cut
 Vectors = NDArray[np.float16]
-Terms = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 def plan_of(runtime: Runtime, own: ChunkingSettings) -> ChunkingPlan:
     """The collection's own settings where it has any, and never more than the embedding model reads."""
-    size = min(own.size_tokens or runtime.settings.chunk_size_tokens, runtime.embeddings.max_tokens)
+    size = min(own.size_tokens or runtime.chunk_size_tokens, runtime.embeddings.max_tokens)
     overlap = own.overlap_tokens
     if overlap is None:
-        overlap = runtime.settings.chunk_overlap_tokens
+        overlap = runtime.chunk_overlap_tokens
     return ChunkingPlan(size, min(overlap, size // 2), own.splitter)
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A document's chunks, with the language of each and its terms: their numbers and their weights."""
-
-    chunks: list[Chunk]
-    chunk_languages: list[str]
-    terms: list[Terms]
-
-    @property
-    def languages(self) -> list[str]:
-        """The languages of the document, the commonest first."""
-        return [language for language, _ in Counter(self.chunk_languages).most_common()]
-
-    def __getitem__(self, part: slice) -> "Cut":
-        return Cut(self.chunks[part], self.chunk_languages[part], self.terms[part])
 
 
 async def cut(
@@ -62,34 +43,14 @@ async def cut(
     pages: Sequence[Page],
     plan: ChunkingPlan,
     *,
-    headings: Mapping[int, Sequence[int]] | None = None,
+    headings: Mapping[int, Sequence[Span]] | None = None,
     title: str = "",
 ) -> Cut:
-    """The chunks of the pages, without holding up the event loop.
-
-    The title is for the words alone: as part of what is embedded it makes vectors worse.
-    """
-    if sum(len(page.text) for page in pages) < _THREAD_FROM_CHARACTERS:
-        return _cut(runtime, pages, plan, headings, title)
-    return await asyncio.to_thread(_cut, runtime, pages, plan, headings, title)
-
-
-def _cut(
-    runtime: Runtime,
-    pages: Sequence[Page],
-    plan: ChunkingPlan,
-    headings: Mapping[int, Sequence[int]] | None,
-    title: str,
-) -> Cut:
-    found = Cut(splitting.split(pages, plan, headings=headings), [], [])
-    for start in range(0, len(found.chunks), _ANALYSED_AT_ONCE):
-        texts = [chunk.text for chunk in found.chunks[start : start + _ANALYSED_AT_ONCE]]
-        for language, weights in indexing.analyse(runtime.settings, texts, title=title):
-            found.chunk_languages.append(language)
-            # As arrays they take a twelfth of the memory that dictionaries do.
-            numbers = np.fromiter(weights.keys(), np.int64, len(weights))
-            found.terms.append((numbers, np.fromiter(weights.values(), np.float64, len(weights))))
-    return found
+    """The chunks of the pages, without holding up the event loop."""
+    task = Task(pages, plan, headings, indexing.fixed_language(runtime.settings), title)
+    if task.characters < _ELSEWHERE_FROM_CHARACTERS:
+        return analysis.cut(task)
+    return await runtime.analysts.cut(task)
 
 
 async def embed(
@@ -124,11 +85,12 @@ def to_store(cut: Cut, vectors: Vectors) -> list[NewChunk]:
             end=chunk.end,
             text=chunk.text,
             language=language,
-            terms=dict(zip(numbers.tolist(), weights.tolist(), strict=True)),
+            terms=terms,
             embedding=vector,
+            heading=heading,
         )
-        for chunk, language, (numbers, weights), vector in zip(
-            cut.chunks, cut.chunk_languages, cut.terms, vectors, strict=True
+        for chunk, heading, language, terms, vector in zip(
+            cut.chunks, cut.headings, cut.chunk_languages, cut.terms, vectors, strict=True
         )
     ]
 

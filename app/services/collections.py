@@ -80,7 +80,7 @@ async def change(
     Raises AdminsOnly, CollectionNotFound, and PersonalCollection where a personal one would be opened.
     """
     collection = await _managed(session, principal, collection_id)
-    if collection.owner_id is not None and values.get("visibility") == Visibility.ORGANIZATION:
+    if _is_private(collection) and values.get("visibility") == Visibility.ORGANIZATION:
         raise PersonalCollection
     changed = await CollectionRepository(session, principal).change(collection_id, values)
     if changed is None:
@@ -154,8 +154,12 @@ async def _managed(session: Transaction, principal: Principal, collection_id: st
 
 async def _listed(session: Transaction, principal: Principal, collection_id: str) -> None:
     collection = await _managed(session, principal, collection_id)
-    if collection.owner_id is not None:
+    if _is_private(collection):
         raise PersonalCollection
+
+
+def _is_private(collection: Collection) -> bool:
+    return collection.owner_id is not None or collection.session_id is not None
 
 
 async def _filled(session: Transaction, principal: Principal, collection: Collection) -> Filled:

@@ -28,13 +28,13 @@ from app.core.principal import Principal
 from app.db.engine import AnyTransaction
 from app.db.models import MessageStatus
 from app.db.repositories.branches import BranchRepository
-from app.db.repositories.turns import NewTurn, StoredTurn, TurnRepository
-from app.rag import conversation
+from app.db.repositories.turns import NewTurn, OpenedTurn, SessionState, TurnRepository
 from app.rag.llms import Turn
-from app.services import answering, bots
+from app.services import answering, bots, recaps, session_files, usage
 from app.services.answering import Draft
 from app.services.answers import AnswerDone, ChatEvent, Question, Source, TurnFailed, TurnStarted
 from app.services.live import LiveTurn
+from app.services.recaps import Ended
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -53,6 +53,8 @@ class _Opened:
     bot: Bot
     question: Question
     history: list[Turn]
+    earlier: Sequence[Turn]
+    state: SessionState
 
 
 async def run(runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn) -> None:
@@ -71,10 +73,12 @@ async def run(runtime: Runtime, principal: Principal, question: Question, turn: 
     failure: Exception | None = None
     try:
         turn.add(TurnStarted(draft.session_id, draft.message_id))
-        async with aclosing(
-            answering.answer(runtime, principal, opened.bot, opened.question, opened.history, draft)
-        ) as events:
-            await _hand_on(runtime, events, turn)
+        async with session_files.told(runtime, principal, opened.state.files_id, turn.add) as pending:
+            draft.pending = pending
+            async with aclosing(
+                answering.answer(runtime, principal, opened.bot, opened.question, opened.history, draft)
+            ) as events:
+                await _hand_on(runtime, events, turn)
     except asyncio.CancelledError:
         status, failure = _told_to_end(turn, draft)
     except AppError as error:
@@ -86,6 +90,9 @@ async def run(runtime: Runtime, principal: Principal, question: Question, turn: 
         draft.finish_reason = "internal_error"
     turn.is_ending = True
     await _end(runtime, principal, turn, draft, status, failure)
+    if turn.done is not None and opened.question.history is None:
+        ended = Ended(draft.session_id, opened.state.title_source, opened.earlier, turn.asked, draft.text)
+        recaps.follow(runtime, principal, opened.bot, ended)
 
 
 async def _hand_on(runtime: Runtime, events: AsyncGenerator[ChatEvent, None], turn: LiveTurn) -> None:
@@ -142,23 +149,59 @@ async def _open(runtime: Runtime, principal: Principal, question: Question, turn
         message_id=turn.message_id,
         model=bot.model.model,
         started=time.monotonic(),
+        ledger=usage.ledger_of(runtime, principal, message_id=turn.message_id),
     )
-    asked, stored = await _store_when_quiet(runtime, principal, question, turn, draft)
+    asked, stored, bot = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
     draft.session_id = turn.session_id
     turn.asked = asked
-    history = [Turn(message.role, message.content) for message in stored]
+    earlier = [Turn(message.role, message.content) for message in stored.history]
+    said, summary = earlier, stored.state.summary if bot.summarise_history else None
     if question.history is not None:
-        history = list(question.history)
-    settings = runtime.settings
-    history = history[-settings.max_history_messages :] if settings.max_history_messages else []
-    within = conversation.within_budget(history, settings.max_history_tokens)
-    return _Opened(draft, bot, replace(question, message=asked), within)
+        said, summary = list(question.history), None
+    where = replace(question.where, session_collection_id=stored.state.files_id)
+    return _Opened(
+        draft,
+        bot,
+        replace(question, message=asked, where=where),
+        recaps.given(runtime.settings, said, summary),
+        earlier,
+        stored.state,
+    )
+
+
+def _stored_id(bot: Bot) -> str | None:
+    """As the session keeps it: nothing for the environment's bot."""
+    return None if bot.version_id is None else bot.id
+
+
+def _names_bot(principal: Principal, question: Question) -> bool:
+    return question.bot_id is not None or principal.bot_id is not None
+
+
+async def _bot_of_session(
+    runtime: Runtime,
+    session: AnyTransaction,
+    principal: Principal,
+    question: Question,
+    draft: Draft,
+    bot: Bot,
+    state: SessionState,
+) -> Bot:
+    """Who answers: the session's own bot, where the question names none. Raises BotNotFound, and then nothing is stored."""
+    if state.bot_id in (None, _stored_id(bot)) or _names_bot(principal, question):
+        return bot
+    own = await bots.find(runtime, session, principal, state.bot_id)
+    draft.model = own.model.model
+    await TurnRepository(session, principal).hand_to_bot(
+        draft.message_id, model=draft.model, bot_version_id=own.version_id
+    )
+    return own
 
 
 async def _store_when_quiet(
-    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft
-) -> tuple[str, Sequence[StoredTurn]]:
-    """The question as it is stored, and the history. Raises SessionBusy while another turn of the session runs.
+    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft, bot: Bot
+) -> tuple[str, OpenedTurn, Bot]:
+    """The question as it is stored, with what was said before it. Raises SessionBusy while another turn of the session runs.
 
     A turn that nobody listens to any more gives way; for the others it waits as long as the settings say.
     """
@@ -167,7 +210,7 @@ async def _store_when_quiet(
     are_dead_gone = False
     while True:
         try:
-            return await _store(runtime, principal, question, turn, draft)
+            return await _store(runtime, principal, question, turn, draft, bot)
         except SessionBusy:
             other = runtime.turns.of_session(principal, turn.session_id)
             if other is not None and other.is_left_alone:
@@ -190,12 +233,14 @@ async def _let_go_of_dead(runtime: Runtime, principal: Principal, session_id: st
 
 
 async def _store(
-    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft
-) -> tuple[str, Sequence[StoredTurn]]:
+    runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft, bot: Bot
+) -> tuple[str, OpenedTurn, Bot]:
     # On disk at the latest with the answer, and before that nobody is told that it is stored.
     async with runtime.database.direct(principal, flushed_later=True) as session:
         if question.regenerates or question.edits:
-            return await _store_branch(runtime, session, principal, question, turn, draft)
+            asked, opened = await _store_branch(runtime, session, principal, question, turn, draft, bot)
+            own = await _bot_of_session(runtime, session, principal, question, draft, bot, opened.state)
+            return asked, opened, own
         new = NewTurn(
             session_id=draft.session_id,
             title=" ".join(question.message.split())[:_TITLE_CHARACTERS],
@@ -203,13 +248,17 @@ async def _store(
             question=question.message,
             answer_id=draft.message_id,
             model=draft.model,
+            bot_id=_stored_id(bot),
+            bot_version_id=bot.version_id,
+            names_bot=_names_bot(principal, question),
         )
         stored = await TurnRepository(session, principal).open_turn(
             new, history=runtime.settings.max_history_messages
         )
         if stored is None:
             raise SessionNotFound
-        return question.message, stored
+        own = await _bot_of_session(runtime, session, principal, question, draft, bot, stored.state)
+        return question.message, stored, own
 
 
 async def _store_branch(
@@ -219,7 +268,8 @@ async def _store_branch(
     question: Question,
     turn: LiveTurn,
     draft: Draft,
-) -> tuple[str, Sequence[StoredTurn]]:
+    bot: Bot,
+) -> tuple[str, OpenedTurn]:
     branches = BranchRepository(session, principal)
     earlier_id = question.regenerates or question.edits or ""
     place = await branches.find(earlier_id)
@@ -245,7 +295,12 @@ async def _store_branch(
             model=draft.model,
             history=history,
         )
-    return fork.question, fork.history
+    if bot.version_id is not None:
+        await TurnRepository(session, principal).hand_to_bot(
+            draft.message_id, model=draft.model, bot_version_id=bot.version_id
+        )
+    state = await TurnRepository(session, principal).state(place.session_id)
+    return fork.question, OpenedTurn(fork.history, state)
 
 
 def stored_source(source: Source) -> dict[str, Any]:
@@ -256,16 +311,18 @@ def stored_source(source: Source) -> dict[str, Any]:
 async def _finish(
     runtime: Runtime, principal: Principal, draft: Draft, status: MessageStatus, failure: Exception | None
 ) -> None:
-    usage = draft.usage
+    spent, ledger = draft.usage, draft.ledger
+    ledger.session_id = draft.session_id
     told = TurnFailed.of(failure) if isinstance(failure, AppError) else None
     values: dict[str, Any] = {
         "content": draft.text,
         "status": status,
         "sources": [stored_source(source) for source in draft.sources],
         "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "cost_usd": None if usage.cost_usd is None else str(usage.cost_usd),
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "cost_usd": None if spent.cost_usd is None else str(spent.cost_usd),
+            "estimated": spent.estimated,
         },
         "model": draft.model,
         "refused": draft.refused,
@@ -273,6 +330,10 @@ async def _finish(
         "latency_ms": round((time.monotonic() - draft.started) * 1000),
         "error": told and {"code": told.code, "message": told.message, "details": told.details},
         "fallback": draft.fallback,
+        "guardrails": draft.guardrails,
     }
     async with runtime.database.direct(principal) as session:
-        await TurnRepository(session, principal).finish_answer(draft.message_id, values)
+        await ledger.settle(session)
+        await TurnRepository(session, principal).finish_answer(
+            draft.message_id, values, payer=ledger.payer, calls=ledger.calls
+        )

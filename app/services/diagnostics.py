@@ -16,13 +16,17 @@ import httpx
 from app.core import crypto
 from app.core.config import Settings
 from app.core.errors import AppError, StartupError
+from app.core.principal import SYSTEM
 from app.db import migrations
 from app.db.engine import Database
+from app.db.models import RebuildState
 from app.db.repositories import diagnostics as questions
-from app.rag.embedding import EmbeddingModel
+from app.db.repositories.index_state import IndexStateRepository
+from app.db.repositories.rebuilds import RebuildRepository
+from app.rag.embedding import EmbeddingModel, is_local
 from app.rag.errors import RagError
 from app.rag.llms import ChatModel, Turn
-from app.services import embeddings
+from app.services import embeddings, lasting
 
 connection_problem = questions.connection_problem
 
@@ -112,6 +116,16 @@ def data_directory(settings: Settings) -> Check:
     if free_bytes < _LOW_DISK_BYTES:
         return warn(name, message, "Free space on this disk soon: PostgreSQL stops when it is full.")
     return ok(name, message)
+
+
+def storage(settings: Settings) -> Check:
+    """Whether original files outlive the next deploy."""
+    name = "original files"
+    if problem := lasting.storage_problem(settings):
+        return warn(name, problem.reason, problem.next_step)
+    if lasting.keeps_files_in_database(settings):
+        return ok(name, "in the database")
+    return ok(name, f"in {settings.storage_url or settings.data_dir}")
 
 
 async def port(settings: Settings) -> Check:
@@ -231,22 +245,41 @@ async def _schema(db: Database, settings: Settings) -> Check:
 
 
 async def _index(db: Database, settings: Settings, model: EmbeddingModel | None) -> AsyncIterator[Check]:
-    indexed = await questions.indexed_model(db)
+    async with db.unit_of_work(SYSTEM) as session:
+        build = await IndexStateRepository(session).served()
+        rebuild = await RebuildRepository(session).under_way()
     counts = await questions.counts(db)
-    if indexed is None or not counts.chunks:
+    if build is None or not counts.chunks:
         yield ok("index", "empty")
     elif model is None:
-        yield warn("index", f"of {indexed}; not compared, since the configured model does not work")
-    elif indexed != model.fingerprint:
-        yield fail(
+        yield warn("index", f"of {build.fingerprint}; not compared, since the configured model does not work")
+    elif build.fingerprint == model.fingerprint:
+        yield ok("index", f"of the configured embedding model ({build.fingerprint})")
+    elif is_local(build.model) or settings.has_provider:
+        yield warn(
             "index",
-            f"built with {indexed}, but {model.fingerprint} is configured",
-            "Set EMBEDDING_MODEL (and the provider's key) back, or delete all documents and ingest them again.",
+            f"of {build.fingerprint}, and searched with that; {model.fingerprint} is configured",
+            f"Change the index (POST /admin/index/rebuild), or set EMBEDDING_MODEL to {build.model}.",
         )
     else:
-        yield ok("index", f"of the configured embedding model ({indexed})")
-    if indexed is not None and model is not None:
-        yield await _vector_index(db, settings, indexed, model.dimension, counts.chunks)
+        yield fail(
+            "index",
+            f"built with {build.fingerprint}, but {model.fingerprint} is configured",
+            "Set EMBEDDING_MODEL and the provider's key back, or rebuild the index (POST /admin/index/rebuild).",
+        )
+    if rebuild is not None:
+        told = f"to {rebuild.embedding_model}, {rebuild.state}"
+        reason = "" if rebuild.error is None else f": {rebuild.error['message']}"
+        stopped = rebuild.state == RebuildState.FAILED
+        yield warn(
+            "rebuild",
+            told + reason,
+            "Send POST /admin/index/rebuild again, or DELETE it."
+            if stopped
+            else "Nothing: wait for its end.",
+        )
+    if build is not None:
+        yield await _vector_index(db, settings, build.name, build.dimension, counts.chunks)
     yield ok(
         "contents",
         f"organizations: {counts.organizations:,}, documents: {counts.documents:,}, chunks: {counts.chunks:,}",

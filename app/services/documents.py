@@ -11,7 +11,7 @@ from app.db.engine import Transaction
 from app.db.models import Chunk, Document, DocumentStatus, Page
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.versions import VersionRepository
-from app.services import access, files
+from app.services import access, files, titles
 from app.services.runtime import Runtime
 
 _CANCELLED: Final = {
@@ -75,10 +75,13 @@ async def change(
     reach = await access.reach_of(session, principal)
     if "collection_id" in values:  # before the document: deleting a collection locks in this order too
         await access.require_place(session, reach, values["collection_id"])
-    await access.changeable_document(session, reach, document_id)
+    before = await access.changeable_document(session, reach, document_id)
+    title = before.title
     changed = await DocumentRepository(session, principal).change(document_id, values)
     if changed is None:
         raise DocumentNotFound
+    if changed.title != title:
+        await titles.changed(session, principal, changed)
     return changed
 
 

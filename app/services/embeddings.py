@@ -6,15 +6,53 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.errors import ProviderError, ProviderTimeout, ProviderUnavailable
+from app.core.errors import InvalidRebuild, ProviderError, ProviderTimeout, ProviderUnavailable
+from app.core.index_build import IndexBuild
 from app.rag.embedding import EmbeddingModel
 from app.rag.errors import EmbeddingTimeout, EmbeddingUnavailable, UnexpectedEmbedding
+from app.services.runtime import Runtime
 
 
 async def query(model: EmbeddingModel, text: str) -> list[float]:
     """The vector of a question. Raises ProviderError, ProviderUnavailable or ProviderTimeout."""
     with _translated():
         return await model.embed_query(text)
+
+
+async def question(runtime: Runtime, text: str, *, shown: str | None = None) -> tuple[Runtime, list[float]]:
+    """The vector of a question, and the runtime that stays with the build of the index that it can be compared with.
+
+    `shown` is what a provider may see of it, where that is less: the model may change between local and a provider's meanwhile.
+
+    Raises as `query` does, and EmbeddingModelMismatch.
+    """
+    served = await runtime.live.fresh()
+    while True:
+        pinned = runtime.on(served)
+        pinned.require_matching_index()
+        is_local = served.embeddings.provider == "local"
+        vector = await query(served.embeddings, text if shown is None or is_local else shown)
+        now = await runtime.live.fresh()
+        if now is served or (now.matches and now.embeddings is served.embeddings):
+            return runtime.on(now), vector
+        served = now
+
+
+async def of_build(runtime: Runtime, build: IndexBuild) -> EmbeddingModel:
+    """The model of a build of the index. Raises as `query` does, and InvalidRebuild where there is no such model here."""
+    with _translated():
+        return await runtime.live.model_of(build)
+
+
+async def loaded(runtime: Runtime, name: str, dimension: int | None) -> EmbeddingModel:
+    """A model by its name, which has answered with vectors of the length that it is said to have. Raises as `of_build` does."""
+    with _translated():
+        model = await runtime.live.load(name, dimension)
+        try:
+            await model.embed_query("Ibid")
+        except UnexpectedEmbedding as error:
+            raise InvalidRebuild(f"The embedding model {name} can't be used: {error}") from error
+    return model
 
 
 async def texts(model: EmbeddingModel, batch: Sequence[str]) -> NDArray[np.float32]:

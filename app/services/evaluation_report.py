@@ -5,7 +5,7 @@ from html import escape
 from typing import Final
 
 from app.core import measures
-from app.services.evaluation import Leg, Result
+from app.services.evaluation_results import Leg, Result
 
 _WIDTH: Final = 640
 _BAR_HEIGHT: Final = 22
@@ -35,6 +35,8 @@ def html(results: Sequence[tuple[str, Result]]) -> str:
         parts += ["<h2>Difference</h2>", _comparison(results), _differences(results)]
     for name, result in results:
         parts += [f"<h2>Refusals{_suffix(results, name)}</h2>", _refusals(result), _relevances(result)]
+    if any(result.answers for _, result in results):
+        parts += ["<h2>Answers</h2>", _answers(results)]
     body = "\n".join(parts)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -81,6 +83,18 @@ def _table(results: Sequence[tuple[str, Result]]) -> str:
                 f"<td>{summary[column]:.{1 if column.endswith('ms') else 4}f}</td>" for column in columns
             )
             rows.append(f"<tr><td>{escape(name)} {leg.value}</td>{cells}</tr>")
+    return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _answers(results: Sequence[tuple[str, Result]]) -> str:
+    """The measures of the answers, a column each configuration."""
+    measured = [(name, result.answers.as_json()) for name, result in results if result.answers]
+    head = "".join(f"<th>{escape(name)}</th>" for name, _ in measured)
+    rows = []
+    for key in measured[0][1]:
+        values = (found[key] for _, found in measured)
+        cells = "".join(f"<td>{'–' if value is None else f'{value:.4g}'}</td>" for value in values)
+        rows.append(f"<tr><td>{escape(key.replace('_', ' '))}</td>{cells}</tr>")
     return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
 
 

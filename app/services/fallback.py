@@ -14,10 +14,13 @@ from app.core.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from app.core.usage import Purpose
 from app.rag.conversation import standalone_question
-from app.rag.llms import ChatModel, Turn
+from app.rag.llms import Turn
+from app.rag.metering import MeteredModel
 from app.services import bots
 from app.services.runtime import Runtime
+from app.services.usage import Ledger
 
 log = structlog.get_logger(__name__)
 
@@ -28,13 +31,13 @@ FAILURES: Final = (ProviderUnavailable, ProviderTimeout, ProviderError, Provider
 class Succession:
     """The models of a bot in the order in which they are asked; `model` is None where the sources answer themselves."""
 
-    def __init__(self, models: Sequence[ChatModel], *, ends_extractively: bool) -> None:
+    def __init__(self, models: Sequence[MeteredModel], *, ends_extractively: bool) -> None:
         self._models = list(models)
         self._ends_extractively = ends_extractively or not models
         self._first_failure: AppError | None = None
 
     @property
-    def model(self) -> ChatModel | None:
+    def model(self) -> MeteredModel | None:
         return self._models[0] if self._models else None
 
     @property
@@ -59,16 +62,19 @@ class Succession:
         """The question with what it leaves to the conversation filled in; as it is when no model does that."""
         while (model := self.model) is not None:
             try:
-                return await standalone_question(model, history, question)
+                rewriting = model.used_for(Purpose.STANDALONE_QUESTION)
+                return await standalone_question(rewriting, history, question)
             except FAILURES as failure:
                 self.pass_on(failure)
         return question
 
 
-def of_bot(runtime: Runtime, bot: Bot) -> Succession:
-    model = bots.chat_model(runtime, bot)
-    if model is None:
+def of_bot(runtime: Runtime, bot: Bot, ledger: Ledger) -> Succession:
+    """The bot's models, on this account."""
+    unmetered = bots.chat_model(runtime, bot)
+    if unmetered is None:
         return Succession((), ends_extractively=True)
+    model = ledger.metered(unmetered, Purpose.ANSWER)
     models = [model]
     if bot.model.fallback_model:
         models.append(model.other(bot.model.fallback_model))

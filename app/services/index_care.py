@@ -6,8 +6,10 @@ from typing import Final
 from app.core.audit import Action
 from app.core.principal import SYSTEM, Principal
 from app.db import queue, upkeep
+from app.db.models import RebuildState
 from app.db.queue import Backlog
 from app.db.repositories.index_health import IndexHealthRepository
+from app.db.repositories.rebuilds import RebuildRepository
 from app.db.repositories.versions import VersionRepository
 from app.services import access, audit, files
 from app.services.runtime import Runtime
@@ -53,9 +55,18 @@ async def check(runtime: Runtime, principal: Principal) -> Health:
     access.require_admin(principal)
     async with runtime.database.unit_of_work(principal) as session:
         repository = IndexHealthRepository(session, principal)
-        problems = await repository.problems(embedding_model=runtime.indexed_model)
+        problems = await repository.problems(embedding_model=runtime.index_build)
         backlog = Backlog(*await repository.queue())
+    if await _is_being_counted(runtime):
+        problems["miscounted_documents"] = 0
     return Health(runtime.indexed_model, problems, backlog)
+
+
+async def _is_being_counted(runtime: Runtime) -> bool:
+    """Whether a rebuild has just switched: until the old build is removed, documents have the counts of that."""
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        rebuild = await RebuildRepository(session).under_way()
+    return rebuild is not None and rebuild.state == RebuildState.SWITCHED
 
 
 async def repair(runtime: Runtime, principal: Principal) -> Repair:
@@ -64,11 +75,10 @@ async def repair(runtime: Runtime, principal: Principal) -> Repair:
     What is served of a document is served until its new version is complete.
     """
     access.require_admin(principal)
+    limit = 0 if await _is_being_counted(runtime) else _MENDED_AT_ONCE + 1
     async with runtime.database.unit_of_work(principal) as session:
         repository = IndexHealthRepository(session, principal)
-        found = await repository.to_process_anew(
-            embedding_model=runtime.indexed_model, limit=_MENDED_AT_ONCE + 1
-        )
+        found = await repository.to_process_anew(embedding_model=runtime.index_build, limit=limit)
         for document_id in found[:_MENDED_AT_ONCE]:
             started = await VersionRepository(session, principal).start_again(document_id, {})
             if started is not None:

@@ -1,52 +1,34 @@
-"""What the full text search knows of texts: the language of each, and its terms; the same for chunks and questions."""
+"""What the full text search asks of questions: their terms and languages; for chunks that is `app.rag.analysis`."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from app.core.config import Settings
 from app.core.retrieval import QueryTerm, Scope
+from app.rag import analysis as analysis_of_chunks
 from app.rag import languages, terms
 
-Analysed = tuple[str, Mapping[int, float]]
-
-_SURE: Final = 0.8
 _LIKELY: Final = 0.4
-_UNLIKELY: Final = 0.15
 _COMMON_PART: Final = 0.02
 _MOST_LANGUAGES: Final = 4
-_MOST_TITLE_CHARACTERS: Final = 300
 
 
-def analyse(settings: Settings, texts: Sequence[str], *, title: str = "") -> list[Analysed]:
-    """The language and the terms of each of a document's chunks, in order.
-
-    A chunk has its document's language unless it clearly is in another one, and the words of a title that somebody gave
-    the document, where it does not contain them. Takes 0.5 ms a kilobyte.
-    """
-    fixed = fixed_language(settings)
-    whole = fixed or _language_of("\n".join(texts[:: max(1, len(texts) // 8)]))
-    analysed: list[Analysed] = []
-    for text in texts:
-        language = whole
-        if fixed is None and len(texts) > 1:
-            own, confidence = languages.detect(text)
-            if confidence >= _SURE:
-                language = own
-        context = "" if title in text else title[:_MOST_TITLE_CHARACTERS]
-        analysed.append((language, terms.of_chunk(text, language=language, context=context)))
-    return analysed
+def terms_of(text: str, language: str, *, title: str, heading: str | None) -> Mapping[int, float]:
+    """The terms of a chunk whose language is known."""
+    return terms.of_chunk(text, language=language, context=analysis_of_chunks.context(text, title, heading))
 
 
-def analysis(settings: Settings) -> Callable[[str, str], Analysed]:
-    """The same for one chunk, by its text and its document's title."""
-    return lambda text, title: analyse(settings, [text], title=title)[0]
+def analysis(settings: Settings) -> Callable[[str, str, str | None], tuple[str, Mapping[int, float]]]:
+    """The language and the terms of one chunk, by its text, its document's title and its headings."""
 
+    def of_chunk(text: str, title: str, heading: str | None) -> tuple[str, Mapping[int, float]]:
+        ((language, found),) = analysis_of_chunks.analyse(
+            [text], fixed_language=fixed_language(settings), title=title, headings=[heading]
+        )
+        return language, found.as_mapping()
 
-def languages_of(analysed: Sequence[Analysed]) -> list[str]:
-    """The languages of a document, the commonest first."""
-    return [language for language, _ in Counter(language for language, _ in analysed).most_common()]
+    return of_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +69,3 @@ def fixed_language(settings: Settings) -> str | None:
     """The language that all texts are taken to be in, if the settings name one: by its code or PostgreSQL's name."""
     name = settings.text_search_language
     return None if name == "auto" else languages.POSTGRES_CONFIGURATIONS.get(name, name)
-
-
-def _language_of(text: str) -> str:
-    language, confidence = languages.detect(text)
-    return language if confidence >= _UNLIKELY else languages.UNKNOWN

@@ -11,11 +11,13 @@ from app.core.principal import Principal
 from app.core.text import clean, title_of
 from app.db.engine import AnyTransaction, Database
 from app.db.models import DocumentStatus
-from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.db.repositories import index_state
+from app.db.repositories.documents import DocumentRepository
+from app.db.repositories.new_chunks import NewChunk
 from app.db.repositories.texts import StoredText, TextsRepository
 from app.rag.chunking import Page
 from app.services import access, chunks, places
-from app.services.runtime import Runtime
+from app.services.runtime import Runtime, on_served_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,10 @@ async def ingest_text(runtime: Runtime, principal: Principal, item: TextSource) 
     Raises BlankText, TextTooLarge, CollectionNotFound, DocumentNotFound, Conflict when the text is another document's
     already, and EmbeddingUnavailable.
     """
+    return await on_served_index(runtime, lambda pinned: _ingest(pinned, principal, item))
+
+
+async def _ingest(runtime: Runtime, principal: Principal, item: TextSource) -> Ingested:
     runtime.require_matching_index()
     text = clean(item.text)
     size_bytes = len(text.encode())
@@ -138,6 +144,7 @@ async def _add(
     runtime: Runtime, principal: Principal, values: dict[str, Any], text: str, new_chunks: Sequence[NewChunk]
 ) -> Ingested:
     async with runtime.database.direct(principal) as session:
+        await index_state.hold(session, runtime.index_build)
         # Asked again: while the text was being embedded the collection may have gone, or the right to write to it.
         reach = await access.reach_of(session, principal)
         await access.require_place(session, reach, values["collection_id"])
@@ -146,7 +153,7 @@ async def _add(
             values,
             text,
             new_chunks,
-            embedding_model=runtime.embeddings.fingerprint,
+            embedding_model=runtime.index_build,
         )
         if stored is not None:
             return Ingested(stored, duplicate=False)
@@ -166,6 +173,7 @@ async def _replace(
     new_chunks: Sequence[NewChunk],
 ) -> Ingested:
     async with runtime.database.unit_of_work(principal) as session:
+        await index_state.hold(session, runtime.index_build)
         documents = DocumentRepository(session, principal)
         reach = await access.reach_of(session, principal)
         await access.require_place(session, reach, values["collection_id"])
@@ -177,6 +185,6 @@ async def _replace(
         await documents.add_chunks(
             document_id,
             new_chunks,
-            embedding_model=runtime.embeddings.fingerprint,
+            embedding_model=runtime.index_build,
         )
     return Ingested(StoredText(document_id, values["title"], len(new_chunks)), duplicate=False)

@@ -22,6 +22,7 @@ from app.services.answers import (
     AnswerDelta,
     AnswerDone,
     ChatEvent,
+    DocumentProgress,
     SourcesFound,
     TurnFailed,
     TurnStarted,
@@ -60,6 +61,7 @@ class LiveTurn:
         self.message_id = message_id
         self.asked = ""
         self.sources: SourcesFound | None = None
+        self.notices: list[DocumentProgress] = []
         self.pieces: list[str] = []
         self.done: AnswerDone | None = None
         self.failure: Exception | None = None
@@ -93,6 +95,8 @@ class LiveTurn:
 
     def add(self, event: ChatEvent) -> None:
         match event:
+            case DocumentProgress():
+                self.notices.append(event)
             case AnswerDelta():
                 self.pieces.append(event.delta)
             case SourcesFound():
@@ -127,10 +131,14 @@ class LiveTurn:
         """What comes after the event of this number, until the end; nothing when that was the end."""
         with self._followed() as wake:
             sent, index, skip = after, 0, max(0, after - SOURCES)
+            told = 0 if after < SOURCES else len(self.notices)
             while True:
                 if sent < STARTED and self.is_started:
                     sent = STARTED
                     yield Numbered(sent, TurnStarted(self.session_id, self.message_id))
+                while sent >= STARTED and told < len(self.notices):
+                    told += 1  # they have no number: who comes back may see one again
+                    yield Numbered(sent, self.notices[told - 1])
                 if sent < SOURCES and self.sources is not None:
                     sent = SOURCES
                     yield Numbered(sent, self.sources)
@@ -153,13 +161,13 @@ class LiveTurn:
                     yield None
 
     async def opening(self, seconds: float) -> None:
-        """Wait until there is some text or the end, but no longer than this.
+        """Wait until there is some text, something else to show or the end, but no longer than this.
 
         Raises the turn's failure when it came before any text.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         with self._woken() as wake:
-            while not self.is_over and not self.pieces:
+            while not self.is_over and not self.pieces and not self.notices:
                 if not await self._news(wake, deadline - asyncio.get_running_loop().time()):
                     return
         if self.failure is not None and not self.pieces:

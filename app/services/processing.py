@@ -11,10 +11,11 @@ from datetime import timedelta
 from typing import Any, Final
 
 from app.core.errors import AppError, Category, OriginalsUnavailable, Superseded
-from app.core.principal import ALL_SCOPES, Principal, PrincipalKind, Role
+from app.core.principal import Principal, worker_of
 from app.db import queue
 from app.db.models import Document, DocumentStatus, Stage
 from app.db.queue import Claim
+from app.db.repositories import index_state
 from app.db.repositories.collections import CollectionRepository
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.outbox import OutboxRepository
@@ -23,7 +24,7 @@ from app.rag.chunking import Page
 from app.rag.parsing.model import ParseFailed
 from app.services import chunks, reading
 from app.services.reading import Reading
-from app.services.runtime import Runtime
+from app.services.runtime import Runtime, on_served_index
 from app.services.web_requests import FetchFailed
 
 Report = Callable[[Stage, float], None]
@@ -49,16 +50,22 @@ class Failure:
         return {"code": self.code, "message": self.message, "retryable": self.retryable}
 
 
-def principal_of(organization_id: str) -> Principal:
-    """The worker as one who acts in a document's organization, and behind its wall."""
-    return Principal(PrincipalKind.OPERATOR, "worker", organization_id, Role.ADMIN, ALL_SCOPES)
+principal_of = worker_of
+
+
+class BecameTheSame(Exception):
+    """The new version of a document has the content of another one of its collection."""
+
+    def __init__(self, document_id: str) -> None:
+        self.document_id = document_id
+        super().__init__(document_id)
 
 
 async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
     """Process the claimed document; returns how many chunks it has now.
 
     Raises Superseded when the document was deleted, changed or taken by another worker meanwhile, ParseFailed for a file
-    that can't be read, FetchFailed for a page that can't be had, and AppError for what is away.
+    that can't be read, FetchFailed for a page that can't be had, BecameTheSame, and AppError for what is away.
     """
     runtime.require_matching_index()
     principal = principal_of(claim.organization_id)
@@ -69,23 +76,33 @@ async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
         collection = await CollectionRepository(session, principal).find(document.collection_id)
         if collection is None:
             raise Superseded
-        plan = chunks.plan_of(runtime, collection.chunking)
     report(Stage.PARSING, 0.0)
     async with reading.read(
-        runtime, principal, document, done=lambda share: report(Stage.PARSING, 0.2 * share)
+        runtime,
+        principal,
+        document,
+        from_pages=claim.from_pages,
+        done=lambda share: report(Stage.PARSING, 0.2 * share),
     ) as read:
-        report(Stage.CHUNKING, 0.2)
-        pages = [Page(page.number, page.text) for page in read.pages]
-        cut = await chunks.cut(runtime, pages, plan, headings=read.headings, title=document.title or "")
-        if not cut.chunks:
-            raise reading.nothing_to_read()
-        report(Stage.EMBEDDING, 0.3)
-        vectors = await chunks.embed(
-            runtime, cut.chunks, done=lambda share: report(Stage.EMBEDDING, 0.3 + 0.6 * share)
-        )
-        report(Stage.INDEXING, 0.9)
-        await _complete(runtime, principal, claim, read, cut, vectors)
-    return len(cut.chunks)
+        title = _title(document, read)
+
+        async def index(pinned: Runtime) -> int:
+            pinned.require_matching_index()
+            report(Stage.CHUNKING, 0.2)
+            plan = chunks.plan_of(pinned, collection.chunking)
+            pages = [Page(page.number, page.text) for page in read.pages]
+            cut = await chunks.cut(pinned, pages, plan, headings=read.headings, title=title)
+            if not cut.chunks:
+                raise reading.nothing_to_read()
+            report(Stage.EMBEDDING, 0.3)
+            vectors = await chunks.embed(
+                pinned, cut.chunks, done=lambda share: report(Stage.EMBEDDING, 0.3 + 0.6 * share)
+            )
+            report(Stage.INDEXING, 0.9)
+            await _complete(pinned, principal, claim, read, cut, vectors, title)
+            return len(cut.chunks)
+
+        return await on_served_index(runtime, index)
 
 
 async def _complete(
@@ -95,8 +112,10 @@ async def _complete(
     read: Reading,
     cut: chunks.Cut,
     vectors: chunks.Vectors,
+    title: str,
 ) -> None:
     async with runtime.database.unit_of_work(principal) as session:
+        await index_state.hold(session, runtime.index_build)
         versions, documents = VersionRepository(session, principal), DocumentRepository(session, principal)
         document = await versions.lock(claim)
         if document is None or not await queue.finish(session, claim):
@@ -108,14 +127,21 @@ async def _complete(
         await versions.clear(document.id, pages=not read.kept)
         if not read.kept:
             await versions.add_pages(document.id, read.pages)
-        await versions.settle(document.id, _values(runtime, document, read, cut))
+        values = _values(runtime, document, read, cut)
+        if (sha256 := values.get("sha256", document.sha256)) != document.sha256:
+            same = await versions.find_same(collection_id=document.collection_id, sha256=sha256)
+            if same is not None:
+                raise BecameTheSame(same.id)
+        # Somebody may have changed the title while the words of the chunks were taken from the one before.
+        values["terms_stale_from"] = None if values.get("title", document.title) == title else 0
+        await versions.settle(document.id, values)
         await chunks.store(
             cut,
             vectors,
             lambda batch: documents.add_chunks(
                 document.id,
                 batch,
-                embedding_model=runtime.embeddings.fingerprint,
+                embedding_model=runtime.index_build,
             ),
         )
 
@@ -127,6 +153,7 @@ def _values(runtime: Runtime, document: Document, read: Reading, cut: chunks.Cut
         "progress": 1.0,
         "error": None,
         "chunk_count": len(cut.chunks),
+        "built_for": 0,
         "languages": cut.languages,
         "page_count": len(read.pages),
         "pending": None,
@@ -134,8 +161,7 @@ def _values(runtime: Runtime, document: Document, read: Reading, cut: chunks.Cut
     if read.kept:
         return values
     values |= {"extraction": read.extraction, "content_type": read.content_type}
-    if read.title and document.title in {document.filename, document.url, "Untitled"}:
-        values["title"] = read.title
+    values["title"] = _title(document, read)
     if document.pending is not None:
         file: Mapping[str, Any] = document.pending
         values |= {name: file[name] for name in ("sha256", "size_bytes", "filename", "storage_key")}
@@ -152,8 +178,21 @@ def _values(runtime: Runtime, document: Document, read: Reading, cut: chunks.Cut
     return values
 
 
-def failure_of(error: ParseFailed | FetchFailed | AppError) -> Failure:
+def _title(document: Document, read: Reading) -> str:
+    """The title that somebody gave the document, or else the one that the file has itself."""
+    is_named = document.title not in {document.filename, document.url, "Untitled"}
+    return document.title if is_named or read.kept or not read.title else read.title
+
+
+def failure_of(error: ParseFailed | FetchFailed | BecameTheSame | AppError) -> Failure:
     """The error as the document shows it."""
+    if isinstance(error, BecameTheSame):
+        return Failure(
+            "same_content_elsewhere",
+            f"The new version has the same content as another document of the collection, {error.document_id}. What was"
+            " served before still is: delete this document if that one takes its place.",
+            retryable=False,
+        )
     if not isinstance(error, AppError):
         return Failure(error.code.value, error.message, error.retryable, of_the_file=True)
     return Failure(error.code, error.message, error.category in _PASSING, error.retry_after_seconds)

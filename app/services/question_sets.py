@@ -1,10 +1,10 @@
 """Question sets in a folder, in the form of BEIR: corpus.jsonl, queries.jsonl, qrels.tsv, and unanswerable.jsonl if any."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from app.core.errors import InvalidQuestionSet
 
@@ -21,11 +21,33 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question with the grade of each passage that answers it; none when the corpus does not answer it."""
+    """A question with the grade of each item that answers it, and right answers where they are known.
+
+    It has neither when the documents do not answer it. With `answers` alone, what contains one of them is relevant.
+    """
 
     id: str
     text: str
     relevant: dict[str, int]
+    answers: tuple[str, ...] = ()
+
+    @property
+    def is_answerable(self) -> bool:
+        return bool(self.relevant or self.answers)
+
+
+class Placed(Protocol):
+    """Something of a document that was found: a hit, or the source of an answer."""
+
+    @property
+    def chunk_id(self) -> str: ...
+
+    @property
+    def document_id(self) -> str: ...
+
+
+KeysOf = Callable[[Asked, Sequence[Placed]], list[str]]
+"""The items that a question expects, which what was found stands for, in its order and each once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +69,12 @@ def load(folder: Path, *, most_questions: int | None = None) -> QuestionSet:
     known = {passage.id for passage in passages}
     relevant = _relevant(folder / "qrels.tsv", known)
     questions = [
-        (_text(row, "_id", place), _text(row, "text", place))
+        (_text(row, "_id", place), _text(row, "text", place), _answers(row))
         for place, row in _rows(folder / "queries.jsonl")
     ]
-    answerable = [Asked(key, text, relevant[key]) for key, text in questions if key in relevant]
+    answerable = [
+        Asked(key, text, relevant[key], answers) for key, text, answers in questions if key in relevant
+    ]
     if not passages or not answerable:
         raise InvalidQuestionSet(
             f"{folder} has no passages, or no question whose passages are in the corpus."
@@ -108,6 +132,13 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                     yield number, line
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidQuestionSet(f"{path} can't be read as UTF-8 text.") from error
+
+
+def _answers(row: dict[str, Any]) -> tuple[str, ...]:
+    """The gold answers, under either of their usual names."""
+    given = row.get("answers", row.get("answer"))
+    listed = given if isinstance(given, list) else [given]
+    return tuple(answer for answer in listed if isinstance(answer, str) and answer.strip())
 
 
 def _text(row: dict[str, Any], key: str, place: str) -> str:

@@ -5,21 +5,25 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from app.core import ids
+from app.core.config import Settings
 from app.core.errors import NothingToReprocess, OriginalMissing
 from app.core.principal import Principal
+from app.core.text import file_name
 from app.db.models import Document
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.versions import NewPage, VersionRepository
+from app.rag.headings import Span
 from app.rag.parsing import fence
-from app.rag.parsing.model import FailureCode, ParsedDocument, ParsedPage, ParseFailed
+from app.rag.parsing.model import FailureCode, ParsedDocument, ParsedPage, ParseFailed, ParseLimits
 from app.services.runtime import Runtime
 
+_OUTPUT_BYTES_A_CHARACTER: Final = 5
 _TITLE_CHARACTERS: Final = 500
 _PAGES_AT_ONCE: Final = 500
 _STORING_GRACE: Final = timedelta(minutes=30)
@@ -40,12 +44,28 @@ class Reading:
     """A document's text. `kept` when it is that of the pages that are stored already."""
 
     pages: Sequence[NewPage]
-    headings: Mapping[int, Sequence[int]]
+    headings: Mapping[int, Sequence[Span]]
     content_type: str
     title: str | None = None
     extraction: dict[str, Any] = field(default_factory=dict)
     kept: bool = False
     fetched: Fetched | None = None
+
+
+def limits_of(settings: Settings) -> ParseLimits:
+    """What reading one file may take."""
+    limits = ParseLimits(
+        memory_bytes=settings.parse_memory_bytes,
+        cpu_seconds=settings.parse_cpu_seconds,
+        seconds=settings.parse_seconds,
+        pages=settings.parse_max_pages,
+        characters=settings.parse_max_characters,
+        ocr_seconds=settings.ocr_seconds,
+        ocr_languages=settings.ocr_languages,
+    )
+    least_output = _OUTPUT_BYTES_A_CHARACTER * settings.parse_max_characters
+    limits = replace(limits, output_bytes=max(limits.output_bytes, least_output))
+    return limits if settings.ocr_seconds else replace(limits, tesseract=None)
 
 
 def nothing_to_read() -> ParseFailed:
@@ -54,9 +74,16 @@ def nothing_to_read() -> ParseFailed:
 
 @asynccontextmanager
 async def read(
-    runtime: Runtime, principal: Principal, document: Document, *, done: Callable[[float], None]
+    runtime: Runtime,
+    principal: Principal,
+    document: Document,
+    *,
+    from_pages: bool = False,
+    done: Callable[[float], None],
 ) -> AsyncIterator[Reading]:
     """The text of the newest version, for as long as the block lasts; `done` is told the share that is read.
+
+    With `from_pages` the text that was read before will do.
 
     Raises ParseFailed, FetchFailed, OriginalMissing, OriginalsUnavailable and NothingToReprocess.
     """
@@ -65,19 +92,25 @@ async def read(
         "filename": document.filename,
         "content_type": document.content_type,
     }
-    if document.pending is None and document.url is not None:
+    if from_pages and document.pending is None and document.page_count:
+        yield await stored(runtime, principal, document)
+    elif document.pending is None and document.url is not None:
         yield await _fetched(runtime, principal, document.url, done)
     elif file["storage_key"] is not None:
         try:
             async with runtime.originals.local_copy(file["storage_key"]) as path:
                 parsed = await fence.parse_file(
-                    path, filename=file["filename"] or "", content_type=file["content_type"], on_progress=done
+                    path,
+                    filename=file["filename"] or "",
+                    content_type=file["content_type"],
+                    limits=limits_of(runtime.settings),
+                    on_progress=done,
                 )
         except OriginalMissing as error:
             raise ParseFailed(FailureCode.FILE_MISSING) from error
         yield _reading(parsed)
     else:
-        yield await _stored(runtime, principal, document)
+        yield await stored(runtime, principal, document)
 
 
 def _reading(parsed: ParsedDocument, fetched: Fetched | None = None) -> Reading:
@@ -93,7 +126,7 @@ def _reading(parsed: ParsedDocument, fetched: Fetched | None = None) -> Reading:
     return Reading(
         pages=[_page(page) for page in parsed.pages],
         headings={
-            page.number: [heading.start for heading in page.headings]
+            page.number: [(heading.start, heading.end, heading.level) for heading in page.headings]
             for page in parsed.pages
             if page.headings
         },
@@ -115,10 +148,10 @@ def _page(page: ParsedPage) -> NewPage:
     )
 
 
-async def _stored(runtime: Runtime, principal: Principal, document: Document) -> Reading:
-    """The pages as they were read before."""
+async def stored(runtime: Runtime, principal: Principal, document: Document) -> Reading:
+    """The pages as they were read before. Raises NothingToReprocess."""
     pages: list[NewPage] = []
-    headings: dict[int, list[int]] = {}
+    headings: dict[int, list[Span]] = {}
     while True:
         async with runtime.database.unit_of_work(principal) as session:
             found = await VersionRepository(session, principal).pages(
@@ -126,7 +159,9 @@ async def _stored(runtime: Runtime, principal: Principal, document: Document) ->
             )
         pages += [NewPage(page.number, page.text) for page in found]
         headings |= {
-            page.number: [heading[0] for heading in page.headings] for page in found if page.headings
+            page.number: [(start, end, level) for start, end, level in page.headings]
+            for page in found
+            if page.headings
         }
         if len(found) < _PAGES_AT_ONCE:
             break
@@ -144,7 +179,12 @@ async def _fetched(
     try:
         page = await runtime.web.fetch(url, into=file.path)
         done(0.5)
-        parsed = await fence.parse_file(file.path, filename=page.filename, content_type=page.content_type)
+        parsed = await fence.parse_file(
+            file.path,
+            filename=page.filename,
+            content_type=page.content_type,
+            limits=limits_of(runtime.settings),
+        )
         sha256 = await asyncio.to_thread(_sha256_of, file.path)
         async with runtime.database.unit_of_work(principal) as session:
             await OutboxRepository(session, principal).add(storage_key, grace=_STORING_GRACE)
@@ -152,7 +192,7 @@ async def _fetched(
         await runtime.originals.put(file.path, storage_key)
     finally:
         await asyncio.to_thread(file.discard)
-    return _reading(parsed, Fetched(storage_key, sha256, page.size_bytes, page.filename))
+    return _reading(parsed, Fetched(storage_key, sha256, page.size_bytes, file_name(page.filename)))
 
 
 def _sha256_of(path: Path) -> str:

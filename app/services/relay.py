@@ -16,6 +16,7 @@ import structlog
 
 from app.core.errors import AnswerBrokenOff, AnswerNotFound, AppError, ServiceStopping
 from app.core.principal import Principal
+from app.db.engine import AnyTransaction
 from app.db.models import MessageStatus
 from app.db.repositories.turns import StoredAnswer, TurnRepository, notify
 from app.services.answers import (
@@ -154,6 +155,11 @@ async def stopped_answer(runtime: Runtime, principal: Principal, message_id: str
     raise AssertionError("the states of an answer end with its end")
 
 
+async def request_stop(session: AnyTransaction, message_id: str) -> None:
+    """Ask whoever gives the answer to end it, once this transaction is committed."""
+    await notify(session, REQUESTS, f"{_STOP} {message_id}")
+
+
 async def _states(
     runtime: Runtime, principal: Principal, message_id: str, *, asking: str
 ) -> AsyncGenerator[StoredAnswer, None]:
@@ -206,6 +212,7 @@ def answer_of(message_id: str, stored: StoredAnswer) -> Answer:
             usage.get("prompt_tokens"),
             usage.get("completion_tokens"),
             None if cost is None else Decimal(cost),
+            bool(usage.get("estimated")),
         ),
         model=stored.model,
         finish_reason=stored.finish_reason,

@@ -19,22 +19,29 @@ async def search(
     *,
     limit: int,
     where: SearchFilter = EVERYTHING,
+    granted: tuple[str, ...] | None = None,
     explained: bool = False,
     trust: Trust | None = None,
+    shown: str | None = None,
 ) -> list[Hit]:
     """The best chunks, best first, at most `limit`; `explained` adds the ranks of each leg.
 
+    `shown` is what a provider may see of the question: it is embedded in its place where the embedding model is a provider's.
+    `granted` are the collections of the bot that searches; None searches what the caller may see.
+
+    The files of the session in `where` are searched besides, which whoever names it must have made sure is the caller's.
     `trust` takes the place of what the embedding model and the question's language deserve.
 
     Raises CollectionNotFound for a collection that the caller can't see, EmbeddingUnavailable when the question can't
     be embedded, EmbeddingModelMismatch when the index is of another model.
     """
-    runtime.require_matching_index()
     question = clean(question)
     # Outside the transaction: no connection is held while a provider is asked.
-    vector = await embeddings.query(runtime.embeddings, question)
+    runtime, vector = await embed(runtime, question, shown=shown)
     async with runtime.database.direct(principal, planned_for_all=True) as session:
-        scope = await access.search_scope(session, principal, where.collection_ids)
+        scope = await access.search_scope(session, principal, where.collection_ids, granted=granted)
+        if scope is not None and where.session_collection_id is not None:
+            scope = (*scope, where.session_collection_id)
         if scope == ():
             return []
         chunks = ChunkRepository(session, principal)
@@ -42,7 +49,7 @@ async def search(
         reached = await chunks.scope(where, runtime.scope_sizes)
         asked = indexing.analyse_question(runtime.settings, question, reached)
         trusted = trust or fusion.trust(
-            runtime.embeddings.fingerprint, spoken=asked.spoken, written=asked.written
+            runtime.embeddings.fingerprint, question, spoken=asked.spoken, written=asked.written
         )
 
         async def of_index(*, question: str, embedding: Sequence[float], limit: int) -> list[Hit]:
@@ -50,7 +57,7 @@ async def search(
                 Query(embedding, asked.terms, trusted),
                 limit=limit,
                 where=where,
-                embedding_model=runtime.embeddings.fingerprint,
+                embedding_model=runtime.index_build,
                 exact_up_to=runtime.settings.exact_search_max_values // runtime.embeddings.dimension,
                 sizes=runtime.scope_sizes,
                 explained=explained,
@@ -72,6 +79,15 @@ async def search(
     ]
 
 
-def is_relevant(hits: Iterable[Hit]) -> bool:
-    """Whether any passage has enough to do with the question to answer from it at all."""
-    return any(hit.relevance >= hit.needed for hit in hits)
+async def embed(runtime: Runtime, question: str, *, shown: str | None = None) -> tuple[Runtime, list[float]]:
+    """The vector of a question, or of what a provider may see of it, and the runtime that it can be compared in.
+
+    Raises as `embeddings.question` does.
+    """
+    is_local = runtime.embeddings.provider == "local"
+    return await embeddings.question(runtime, clean(question if shown is None or is_local else shown))
+
+
+def is_relevant(hits: Iterable[Hit], *, minimum: float | None = None) -> bool:
+    """Whether any passage has enough to do with the question to answer from it at all; `minimum` is the bot's own."""
+    return any(hit.relevance >= (hit.needed if minimum is None else minimum) for hit in hits)

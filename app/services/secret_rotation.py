@@ -1,10 +1,14 @@
 """The step after SECRET_KEY got a new first key: everything encrypted moves to it, and the old one can be dropped."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from app.core.audit import Action
 from app.core.crypto import Keyring
 from app.core.principal import SYSTEM
 from app.db.engine import Database
 from app.db.repositories.accounts import AccountRepository
+from app.db.repositories.bots import BotSecretsRepository
 from app.services import audit
 
 
@@ -18,11 +22,21 @@ async def rotate(database: Database, keyring: Keyring) -> int:
         secrets = await accounts.encrypted_secrets()
         for user_id, old in secrets:
             await accounts.replace_secret(user_id, old=old, new=keyring.rotate(old))
+        versions = BotSecretsRepository(session)
+        of_bots = await versions.all()
+        for version_id, old_secrets in of_bots:
+            await versions.replace(version_id, old=old_secrets, new=_rotated(keyring, old_secrets))
+        count = len(secrets) + sum(len(held) for _, held in of_bots)
         await audit.record(
             session,
             Action.SECRETS_ROTATED,
             organization_id=None,
             object_type="secret_key",
-            after={"secrets": len(secrets)},
+            after={"secrets": count},
         )
-    return len(secrets)
+    return count
+
+
+def _rotated(keyring: Keyring, secrets: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a bot's version, each under the newest key."""
+    return {place: {**key, "encrypted": keyring.rotate(key["encrypted"])} for place, key in secrets.items()}

@@ -9,7 +9,7 @@ import errno
 import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 from app.core import ids
@@ -26,7 +26,7 @@ from app.core.errors import (
     UploadInterrupted,
 )
 from app.core.principal import Principal
-from app.core.text import clean, title_of
+from app.core.text import clean, file_name, title_of
 from app.db import queue
 from app.db.engine import Transaction
 from app.db.models import Document, DocumentStatus
@@ -43,7 +43,6 @@ _STORING_GRACE: Final = timedelta(minutes=30)
 
 _BLOCK_BYTES: Final = 1024 * 1024
 _TITLE_CHARACTERS: Final = 500
-_NAME_CHARACTERS: Final = 255
 _FREE_BYTES: Final = 1_000_000
 _BYTES_A_SECOND: Final = 100_000
 _LARGEST_DELAY: Final = timedelta(minutes=10)
@@ -128,8 +127,7 @@ async def accept(
         if known := await _known(session, principal, file.sha256, wish):
             return known
         await OutboxRepository(session, principal).add(storage_key, grace=_STORING_GRACE)
-    name = clean(PurePosixPath((filename or "").replace("\\", "/")).name)[-_NAME_CHARACTERS:] or None
-    version = _Version(name, content_type, file.size_bytes, file.sha256, storage_key)
+    version = _Version(file_name(filename), content_type, file.size_bytes, file.sha256, storage_key)
     await runtime.originals.put(file.path, storage_key)
     async with runtime.database.unit_of_work(principal) as session:
         outbox = OutboxRepository(session, principal)

@@ -34,13 +34,17 @@ from tests.fixtures.variants import client_of, variant
 
 _RANDOM: dict[str, str] = {
     "document_id": ids.new(ids.Prefix.DOCUMENT),
+    "number": "1",
     "session_id": ids.new(ids.Prefix.SESSION),
     "message_id": ids.new(ids.Prefix.MESSAGE),
+    "share_id": ids.new(ids.Prefix.SHARE),
     "collection_id": ids.new(ids.Prefix.COLLECTION),
     "user_id": ids.new(ids.Prefix.USER),
     "invitation_id": ids.new(ids.Prefix.INVITATION),
+    "budget_id": ids.new(ids.Prefix.BUDGET),
     "key_id": ids.new(ids.Prefix.API_KEY),
     "organization_id": ids.new(ids.Prefix.ORGANIZATION),
+    "bot_id": ids.new(ids.Prefix.BOT),
 }
 
 
@@ -61,15 +65,21 @@ def routes_of(app: FastAPI) -> set[tuple[str, str]]:
 
 def test_every_route_has_a_row_and_every_row_a_route() -> None:
     routes = routes_of(create_app(make_settings()))
-    canonical = {(method, path) for method, path in routes if not path.startswith("/v1/")}
+    shown = set(create_app(make_settings()).openapi()["paths"])
+    canonical = {(method, path) for method, path in routes if not path.startswith("/v1/") or path in shown}
 
     assert canonical == {row.key for row in ROWS} | {("WEBSOCKET", row.path) for row in SOCKET_ROWS}
     assert len(ROWS) == len({row.key for row in ROWS})
 
 
-def test_the_v1_prefix_has_no_route_of_its_own() -> None:
+def test_the_v1_prefix_has_no_route_of_its_own_but_those_of_another_api() -> None:
     routes = routes_of(create_app(make_settings()))
-    versioned = {(method, path.removeprefix("/v1")) for method, path in routes if path.startswith("/v1/")}
+    shown = set(create_app(make_settings()).openapi()["paths"])
+    versioned = {
+        (method, path.removeprefix("/v1"))
+        for method, path in routes
+        if path.startswith("/v1/") and path not in shown
+    }
 
     assert versioned <= {row.key for row in ROWS} | {("WEBSOCKET", row.path) for row in SOCKET_ROWS}
 

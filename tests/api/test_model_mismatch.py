@@ -1,8 +1,18 @@
 """The embedding model is changed under an index: nothing is mixed, and the way back is said."""
 
+import asyncio
+
+import httpx
+
+from app.core.principal import Role
+from tests.fixtures.accounts import Person, new_person
 from tests.fixtures.postgres import MakeDatabase
 from tests.fixtures.provider import ScriptedProvider
-from tests.fixtures.service import make_settings, running
+from tests.fixtures.service import Service, make_settings, running
+
+
+def client_of(service: Service, person: Person) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=service.url, headers=person.headers, timeout=60, trust_env=False)
 
 
 async def test_vectors_of_two_models_are_never_compared(
@@ -36,3 +46,47 @@ async def test_vectors_of_two_models_are_never_compared(
 
     async with running(make_settings(DB_URL=url)) as service, service.client(key) as client:
         assert (await client.post("/ingest", json={"text": "More"})).status_code == 200
+
+
+async def test_an_index_is_searched_with_its_own_model_whatever_is_configured_later(
+    make_database: MakeDatabase, provider: ScriptedProvider
+) -> None:
+    url = await make_database()
+    remote = {"openai_api_key": "sk-test", "openai_base_url": provider.url, "chat_model": "extractive"}
+    async with running(make_settings(DB_URL=url, embedding_model="scripted-embedding", **remote)) as service:
+        key, _ = await service.new_key()
+        async with service.client(key) as client:
+            await client.post("/ingest", json={"text": "The sky is blue."})
+
+    other = make_settings(DB_URL=url, embedding_model="scripted-embedding:64", **remote)
+    async with running(other) as service, service.client(key) as client:
+        found = await client.post("/search", json={"query": "sky"})
+        assert [hit["text"] for hit in found.json()["results"]] == ["The sky is blue."]
+        assert (await client.post("/ingest", json={"text": "The sea is green."})).status_code == 200
+        response = await client.get("/health/ready")
+        ready = response.json()
+        assert (response.status_code, ready["status"]) == (200, "degraded")
+        told = {part["name"]: part["message"] for part in ready["parts"] if part["status"] == "degraded"}
+        assert "POST /admin/index/rebuild" in told["index"]
+
+
+async def test_an_index_whose_model_is_gone_is_built_anew_with_another_one(
+    make_database: MakeDatabase, provider: ScriptedProvider
+) -> None:
+    url = await make_database()
+    remote = {"openai_api_key": "sk-test", "openai_base_url": provider.url, "chat_model": "extractive"}
+    async with running(make_settings(DB_URL=url, embedding_model="scripted-embedding", **remote)) as service:
+        admin = await new_person(service, Role.SUPERADMIN)
+        async with client_of(service, admin) as client:
+            await client.post("/ingest", json={"text": "The sky is blue."})
+
+    settings = make_settings(DB_URL=url, index_keep_seconds=2)
+    async with running(settings) as service, client_of(service, admin) as client:
+        assert (await client.post("/search", json={"query": "sky"})).status_code == 503
+        started = await client.post("/admin/index/rebuild", json={"embedding_model": "local"})
+        assert started.status_code == 202, started.text
+        async with asyncio.timeout(90):
+            while (await client.post("/search", json={"query": "sky"})).status_code != 200:
+                await asyncio.sleep(0.2)
+        found = (await client.post("/search", json={"query": "sky"})).json()["results"]
+    assert [hit["text"] for hit in found] == ["The sky is blue."]

@@ -56,7 +56,12 @@ async def test_the_answer_comes_with_verified_citations(
     ]
     source = answer["sources"][0]
     assert FACTS[source["start"] : source["end"]].startswith(source["snippet"][:20])
-    assert answer["usage"] == {"prompt_tokens": 100, "completion_tokens": 10, "cost_usd": "0.000056"}
+    assert answer["usage"] == {
+        "prompt_tokens": 100,
+        "completion_tokens": 10,
+        "cost_usd": "0.000056",
+        "estimated": False,
+    }
     assert answer["model"] == "gpt-4.1-mini"
 
 

@@ -1,13 +1,16 @@
 """Files over the API: taken, refused with a reason, found again, given back, replaced, never twice."""
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from app.services import files
-from tests.fixtures.service import NewClient, Service
+from tests.fixtures.postgres import MakeDatabase
+from tests.fixtures.service import NewClient, Service, make_settings, running
 from tests.fixtures.uploads import ended, found, send, upload
 from tests.fixtures.variants import client_of, variant
 
@@ -321,3 +324,59 @@ async def test_an_address_that_can_not_be_fetched_is_refused(client: httpx.Async
     response = await client.post("/ingest", json={"url": url})
 
     assert (response.status_code, response.json()["error"]["code"]) == (422, "unsafe_url")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../../../tmp/ibid-escaped.txt",
+        "..\\..\\ibid-escaped.txt",
+        "/etc/cron.d/ibid-escaped",
+        "nul%00name.txt",
+        "x" * 10_000 + ".txt",
+        f"annual{chr(0x202E)}fdp.txt",
+        "CON",
+        "aux.txt",
+        "..",
+        '"; rm -rf /; ".txt',
+    ],
+    ids=lambda name: ascii(name)[:30],
+)
+async def test_a_name_decides_nothing_about_where_a_file_is_stored(
+    client: httpx.AsyncClient, service: Service, name: str
+) -> None:
+    before = await service.runtime.originals.keys()
+
+    response = await send(client, f"What {ascii(name)[:40]} is called.".encode(), name)
+
+    assert response.status_code < 500
+    if response.status_code >= 400:  # too long for the head of a part
+        assert await service.runtime.originals.keys() == before
+        return
+    document = await ended(client, response.json()[0]["document_id"])
+    assert document["status"] == "completed"
+    (stored,) = await service.runtime.originals.keys() - before
+    assert re.fullmatch("[0-9a-f]{32}", stored)
+    shown = document["filename"] or ""
+    assert len(shown) <= 255
+    assert not set(shown) & {"/", "\\", "\0", chr(0x202E)}
+    assert shown not in (".", "..", "CON", "aux.txt")
+    file = await client.get(f"/documents/{document['id']}/content")
+    assert file.headers["content-disposition"].startswith("attachment; ")
+    assert not any(
+        path.exists() for path in (Path("/tmp/ibid-escaped.txt"), Path("/etc/cron.d/ibid-escaped"))
+    )
+
+
+async def test_files_may_be_kept_in_the_database_alone(make_database: MakeDatabase, tmp_path: Path) -> None:
+    settings = make_settings(DB_URL=await make_database(), storage_url="database", data_dir=tmp_path)
+    content = b"Kept where everything else is." + b" " * 3_000_000 + b"To its end."
+    async with running(settings) as service:
+        key, _ = await service.new_key()
+        async with service.client(key) as client:
+            document_id = await upload(client, content, "large.txt")
+            assert (await ended(client, document_id))["status"] == "completed"
+            assert (await client.get(f"/documents/{document_id}/content")).content == content
+            assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+            assert (await client.delete(f"/documents/{document_id}")).status_code == 204
+        assert await service.runtime.originals.keys() == set()

@@ -5,9 +5,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import pytest
+from sqlalchemy import text
 
 from app import main
 from app.core.config import Settings
+from app.core.principal import SYSTEM
 from app.db import upkeep
 from app.db.engine import Database
 from app.db.repositories import diagnostics as questions
@@ -58,16 +61,31 @@ def test_settings_that_are_not_valid_are_named(run_here: RunHere) -> None:
     assert ran.code == 1
 
 
-async def test_an_index_of_another_model_fails(library: Library) -> None:
+async def test_an_index_of_another_model_is_told_and_fails_where_that_can_not_be_had(
+    library: Library,
+) -> None:
     settings = make_settings(DB_URL=library.env["DB_URL"])
     database = open_database(library.env["DB_URL"])
     async with main.open_runtime(settings, database) as runtime:
         model = runtime.embeddings
         model._identity = "another"
+        remote = "UPDATE index_state SET embedding_model = replace(embedding_model, :one, :other)"
+        names = {"one": "sentence-transformers/all-MiniLM-L6-v2", "other": "remote-model"}
 
-        checks = [check async for check in diagnostics.database(database, settings, model)]
+        told = [check async for check in diagnostics.database(database, settings, model)]
+        async with database.unit_of_work(SYSTEM) as session:
+            await session.execute(text(remote), names)
+        try:
+            failed = [check async for check in diagnostics.database(database, settings, model)]
+        finally:
+            async with database.unit_of_work(SYSTEM) as session:
+                await session.execute(text(remote), {"one": names["other"], "other": names["one"]})
 
-    assert [check.name for check in checks if check.status is Status.FAIL] == ["index"]
+    assert [check.name for check in told if check.status is Status.WARN] == ["index"]
+    assert "POST /admin/index/rebuild" in next(
+        check.next_step or "" for check in told if check.name == "index"
+    )
+    assert [check.name for check in failed if check.status is Status.FAIL] == ["index"]
     await database.close()
 
 
@@ -128,3 +146,21 @@ def test_a_data_directory_that_can_not_be_made_fails(tmp_path: Path) -> None:
     check = diagnostics.data_directory(make_settings(data_dir=tmp_path / "file" / "data"))
 
     assert check.status is Status.FAIL
+
+
+def test_original_files_on_a_disk_that_is_lost_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lasting = diagnostics.storage(make_settings(data_dir=tmp_path))
+    monkeypatch.setenv("RAILWAY_ENVIRONMENT", "production")
+    database = diagnostics.storage(make_settings(data_dir=tmp_path, DB_URL="postgresql://unused/x"))
+    lost = diagnostics.storage(make_settings(data_dir=tmp_path, storage_url=f"file://{tmp_path}"))
+    bucket = diagnostics.storage(make_settings(data_dir=tmp_path, storage_url="s3://bucket/files"))
+    monkeypatch.setenv("RAILWAY_VOLUME_MOUNT_PATH", str(tmp_path))
+    volume = diagnostics.storage(make_settings(data_dir=tmp_path / "ibid"))
+    beside = diagnostics.storage(make_settings(data_dir=Path("/srv/data")))
+
+    assert [check.status for check in (lasting, bucket, volume, database)] == [Status.OK] * 4
+    assert database.message == "in the database"
+    assert (lost.status, beside.status) == (Status.WARN, Status.WARN)
+    assert "STORAGE_URL" in (lost.next_step or "")

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from app.core.errors import InvalidQuestionSet
 from app.core.principal import SYSTEM
 from app.services import evaluation, evaluation_report, question_sets
+from app.services.evaluation_results import Leg
 from tests.cli.conftest import environment, run_ibid
 from tests.fixtures.service import Service
 
@@ -55,7 +56,7 @@ async def test_a_question_set_is_measured_and_leaves_nothing_behind(service: Ser
 
     assert await organizations() == before
     assert ("passages", 5, 5) in told
-    fused = result.legs[evaluation.Leg.FUSED]
+    fused = result.legs[Leg.FUSED]
     assert fused.recall_10 == [1.0] * 4
     assert fused.mrr[1:] == [1.0] * 3  # the first one's passage is in the corpus twice
     assert result.refused == 1

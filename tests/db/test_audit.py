@@ -28,8 +28,15 @@ UNAUDITED = {
     "file_deletions": "kept by the service itself",
     "idempotency_keys": "what a request does has its own entry",
     "index_state": "kept by the service itself",
+    "index_rebuilds": "who starts and cancels one is told by the service",
+    "rebuild_claims": "kept by the service itself",
+    "stored_files": "the file of a document, whose entry tells of it",
+    "workers": "kept by the service itself",
     "term_statistics": "kept by the service itself",
     "term_counts": "kept by the service itself",
+    "usage_events": "a ledger, which only grows",
+    "budget_spending": "kept by the service itself",
+    "budget_reservations": "kept by the service itself",
 }
 WRITTEN_BY_SERVICES = {
     Action.RECOVERY_CODES_RENEWED,
@@ -38,6 +45,8 @@ WRITTEN_BY_SERVICES = {
     Action.SECRETS_ROTATED,
     Action.AUDIT_EXPORTED,
     Action.INDEX_REPAIRED,
+    Action.INDEX_REBUILD_STARTED,
+    Action.INDEX_REBUILD_CANCELLED,
 }
 
 

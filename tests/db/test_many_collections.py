@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
-from app.core.retrieval import Query, Scope, SearchFilter, Trust
+from app.core.retrieval import Query, Scope, SearchFilter, Trust, WeighedTerms
 from app.db.engine import Database
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
 from app.db.repositories.collections import CollectionRepository
-from app.db.repositories.documents import DocumentRepository, NewChunk
+from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.identity import IdentityRepository
+from app.db.repositories.new_chunks import NewChunk
 from app.rag.terms import of_chunk, of_question
 
 
@@ -50,7 +51,7 @@ async def fill(database: Database) -> tuple[Principal, list[str]]:
                 end=9,
                 text=text,
                 language="en",
-                terms=of_chunk(text, language="en"),
+                terms=WeighedTerms.of(of_chunk(text, language="en")),
                 embedding=vector,
             )
             await documents.add_chunks(f"doc_{number}", [chunk], embedding_model="m")

@@ -37,6 +37,8 @@ class Cluster:
     workers: int
     lease_seconds: float
     port: int = 0
+    settings: dict[str, str] = field(default_factory=dict)
+    """Those that differ from all other runs."""
     processes: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
     kills: dict[str, int] = field(default_factory=dict)
 
@@ -111,6 +113,7 @@ class Cluster:
             "JOB_LEASE_SECONDS": str(self.lease_seconds),
             "DB_CONNECT_TIMEOUT_SECONDS": "3",
             "LOG_FORMAT": "json",
+            **self.settings,
         }
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(

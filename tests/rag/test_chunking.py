@@ -280,3 +280,27 @@ def test_other_threads_run_while_a_thread_chunks() -> None:
     assert (
         late_seconds[len(late_seconds) * 9 // 10] < 0.5
     )  # held to its end, the lock would come back after seconds
+
+
+def columns_of(text: str, most_tokens: int) -> tuple[object, ...]:
+    found = atoms.read(text, most_tokens=most_tokens)
+    return found.starts, found.ends, found.tokens_before, found.cuts
+
+
+@given(text=TEXTS, most_tokens=st.sampled_from([6, 198]), window=st.sampled_from([7, 20_000]))
+@settings(max_examples=300, deadline=None)
+def test_a_text_read_at_once_has_the_atoms_that_it_has_read_one_by_one(
+    text: str, most_tokens: int, window: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(atoms, "_WORTH_IT", len(text) + 1)
+        expected = columns_of(text, most_tokens)
+        patched.setattr(atoms, "_WORTH_IT", 0)
+        patched.setattr(atoms, "_WINDOW", window)
+        patched.setattr(atoms, "_LONGEST_WINDOW", 3 * window)
+        assert columns_of(text, most_tokens) == expected
+
+
+def test_characters_that_nothing_is_known_of_are_no_space_mark_or_ideograph() -> None:
+    beyond = "".join(map(chr, range(atoms._LAST_CODE, 0x110000)))
+    assert not re.search(f"[{atoms.SPACE}{atoms.MARKS}{atoms.IDEOGRAPHS}]", beyond)

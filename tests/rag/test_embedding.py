@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import os
+import sys
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -455,7 +457,7 @@ class CountingEncoder(SentenceEncoder):
         self.batches_run = 0
         self.running = threading.Event()
         real = local_model.load()
-        self._session, self._tokenizer = real._session, real._tokenizer
+        self.session, self._tokenizer = real.session, real._tokenizer
 
     def run(self, batch: Sequence[TokenIds]) -> NDArray[np.float32]:
         self.batches_run += 1
@@ -463,9 +465,35 @@ class CountingEncoder(SentenceEncoder):
         return super().run(batch)
 
 
+class WatchedEncoder(SentenceEncoder):
+    """The real encoder, which tells how low the priority of its threads is."""
+
+    def __init__(self) -> None:
+        self.niceness: dict[str, int] = {}
+        real = local_model.load()
+        self.session, self._tokenizer = real.session, real._tokenizer
+
+    def run(self, batch: Sequence[TokenIds]) -> NDArray[np.float32]:
+        thread = threading.current_thread().name.partition("_")[0]
+        self.niceness[thread] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return super().run(batch)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
+async def test_documents_are_embedded_after_everything_else_that_wants_the_processor() -> None:
+    encoder = WatchedEncoder()
+    embeddings = LocalEmbeddings(lambda: encoder)
+
+    await embeddings.warm_up()
+
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert encoder.niceness == {"embed-documents": min(19, usual + 10), "embed-query": usual}
+    await embeddings.aclose()
+
+
 async def test_a_cancelled_document_stops_after_its_running_batch() -> None:
     encoder = CountingEncoder()
-    embeddings = LocalEmbeddings(lambda: encoder)
+    embeddings = LocalEmbeddings(lambda: encoder, threads=1)
     documents = asyncio.create_task(embeddings.embed_texts(["word " * 250] * 40))
     await asyncio.to_thread(encoder.running.wait)
 

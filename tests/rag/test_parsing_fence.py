@@ -159,6 +159,18 @@ async def test_the_child_gets_no_environment_and_leaves_no_folder(
     assert [entry.name for entry in tmp_path.iterdir()] == ["long.txt"]
 
 
+async def test_the_child_takes_the_processor_after_everybody_else(tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("word " * 2_000_000)
+    parsing = asyncio.create_task(parse_file(path, filename="long.txt", limits=fence()))
+    child = await one_child()
+    expected = min(19, psutil.Process().nice() + 10)
+    async with asyncio.timeout(30):
+        while child.nice() != expected:
+            await asyncio.sleep(0.005)
+    await parsing
+
+
 async def one_child() -> psutil.Process:
     """The parsing child of this process, as soon as there is one."""
     deadline = time.monotonic() + 30

@@ -1,9 +1,11 @@
 """Text, Markdown and HTML: nothing lost, nothing that was not written."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from app.rag.parsing import fence
 from app.rag.parsing.fence import parse_file
 from app.rag.parsing.model import FailureCode, ParsedDocument, ParseFailed, ParseLimits
 
@@ -183,3 +185,22 @@ async def test_what_is_no_document_is_refused_with_a_reason(
     assert failed.value.code is code
     assert not failed.value.retryable
     assert failed.value.message.endswith((".", "!"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"One line.",
+        b"\xef\xbb\xbfhello\r\nworld",
+        "Zeile für Zeile\n".encode() * 20_000,
+        "a\u2028b\x0cd\x85e".encode(),
+    ],
+    ids=["short", "marked", "of several parts", "odd lines"],
+)
+async def test_a_text_in_utf_8_is_read_here_as_a_child_reads_it(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = await parse(tmp_path, "a.txt", content)
+    monkeypatch.setattr(fence, "_PLAIN_BYTES", 0)
+    there = await parse(tmp_path, "a.txt", content)
+    assert replace(here, peak_memory_bytes=0) == replace(there, peak_memory_bytes=0)

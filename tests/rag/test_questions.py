@@ -112,7 +112,7 @@ def test_a_sentence_may_say_the_opposite_of_what_is_asked(
     question: str, sentence: str, expected: bool
 ) -> None:
     keys = {word.key for word in sentences.words(sentence)}
-    assert questions.is_opposed(questions.read(question), keys) is expected
+    assert questions.is_opposed(questions.read(question).keys, keys) is expected
 
 
 @pytest.mark.parametrize("text", ["It isn't so.", "Tidak ada.", "Sin luz.", "Kein Licht.", "他不来。"])

@@ -6,7 +6,8 @@ import pytest
 
 from app.core.retrieval import TERM_DIMENSION
 from app.rag import terms
-from app.rag.languages import CODES, STEMMERS, UNKNOWN, detect, stem, stop_words
+from app.rag.analysis import analyse
+from app.rag.languages import CODES, STEMMERS, UNKNOWN, detect, detect_all, stem, stop_words
 from app.rag.terms import of_chunk, of_question
 
 
@@ -234,3 +235,65 @@ def test_languages_are_told_apart(text: str, language: str) -> None:
 @pytest.mark.parametrize("text", ["", "123 456", "?!", "🦜"])
 def test_what_has_no_letters_has_no_language(text: str) -> None:
     assert detect(text) == (UNKNOWN, 0.0)
+
+
+SAMPLES = (
+    "Unused annual leave lapses on 31 March of the following year, unless the employee was ill.",
+    "Der nicht genommene Jahresurlaub verfällt am 31. März des Folgejahres, außer bei Krankheit.",
+    "CUTI TAHUNAN YANG TIDAK DIAMBIL AKAN HANGUS PADA TANGGAL 31 MARET TAHUN BERIKUTNYA.",
+    "未使用的年假将于次年三月三十一日失效。",
+    "Неиспользованный отпуск сгорает 31 марта следующего года. " * 40,
+    "ok",
+    "4711 + 0815",
+    "",
+    "e\u0301te\u0301 \ud800",
+)
+
+
+def test_many_texts_are_detected_as_each_of_them_is() -> None:
+    texts = [text[:length] for text in SAMPLES for length in (2, 31, 32, 33, 10_000)] * 9
+    assert len(texts) > 256
+    alone, together = [detect(text) for text in texts], detect_all(texts)
+    assert [language for language, _ in together] == [language for language, _ in alone]
+    assert [sure for _, sure in together] == pytest.approx([sure for _, sure in alone], abs=1e-4)
+    assert detect_all([]) == []
+
+
+def test_a_chunk_in_another_language_than_its_document_is_known_as_such() -> None:
+    english, german = SAMPLES[0] * 4, SAMPLES[1] * 2
+    analysed = analyse([english, english, german, "4711", english], title="Leave")
+    assert [language for language, _ in analysed] == ["en", "en", "de", "en", "en"]
+    assert set(of_chunk("Krankheiten", language="de")) <= set(analysed[2][1].numbers.tolist())
+
+
+def test_terms_come_sorted_and_each_but_once() -> None:
+    (first, second) = terms.weigh(
+        [terms.tokens("a heron, a Heron, two-heron"), []],
+        sizes=[27, 0],
+        languages=["en", "en"],
+        contexts=["heron", ""],
+    )
+    assert first.numbers.tolist() == sorted(set(first.numbers.tolist()))
+    assert first.as_mapping() == of_chunk("a heron, a Heron, two-heron", language="en", context="heron")
+    assert second.numbers.tolist() == []
+
+
+def test_the_usual_pattern_of_words_finds_what_the_whole_one_finds() -> None:
+    words = [
+        "naïve",
+        "co-operate's",
+        "Straße",
+        "64GB",
+        "l'eau",
+        "1.496,5",
+        "Ёлка",
+        "x_y",
+        "foo@bar.baz",
+        "€7",
+        "ﬁn",
+    ]
+    for text in (" ".join(words), "-".join(words), " ".join(words).upper()):
+        folded = text.casefold()
+        whole = [match[0] for match in terms._TOKEN.finditer(folded)]
+        assert terms._PLAIN_TOKEN.findall(folded) == whole
+        assert [match[0] for match in terms._USUAL_TOKEN.finditer(folded)] == whole

@@ -1,4 +1,4 @@
-"""Where files are kept: a folder, memory, and a bucket of an S3 on the loopback all do the same."""
+"""Where files are kept: a folder, memory, a bucket of an S3 on the loopback and PostgreSQL all do the same."""
 
 import os
 import signal
@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.core.errors import OriginalMissing, OriginalsUnavailable
+from app.db.files import DatabaseFiles
 from app.storage.originals import InvalidStorageUrl, LocalFolder, ObjectStorage, Originals, open_originals
 from app.storage.spool import Spool
 from tests.fixtures.service import serving
@@ -104,8 +105,10 @@ async def s3() -> AsyncIterator[FakeS3]:
         yield fake
 
 
-@pytest.fixture(params=["folder", "memory", "s3"])
+@pytest.fixture(params=["folder", "memory", "s3", "database"])
 def originals(request: pytest.FixtureRequest, tmp_path: Path, s3: FakeS3) -> Originals:
+    if request.param == "database":
+        return DatabaseFiles(request.getfixturevalue("database"))
     if request.param == "folder":
         return LocalFolder(tmp_path / "originals")
     if request.param == "memory":

@@ -42,6 +42,7 @@ async def create_api_key(
             collection_ids=None if body.collection_ids is None else frozenset(body.collection_ids),
             expires_at=body.expires_at,
             rate_limit=body.rate_limit,
+            bot_id=body.bot_id,
         ),
     )
     response.headers["Cache-Control"] = "no-store"

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.api import quotas
 from app.api.deps import AskingPrincipal, ChatPrincipal, RuntimeDep, TransactionDep
-from app.api.paging import Limit, Offset, link_next
+from app.api.paging import Cursor, Limit, Offset, link_next
 from app.api.questions import question_of
 from app.api.schemas.base import OpaqueId
 from app.api.schemas.chat import (
@@ -145,17 +145,24 @@ async def list_messages(
     session: TransactionDep,
     principal: ChatPrincipal,
     limit: Limit = 50,
+    cursor: Cursor = None,
     offset: Offset = 0,
     branches: Annotated[
         Literal["active", "all"], Query(description="`all` shows what was regenerated or edited away, too.")
     ] = "active",
 ) -> list[MessageResponse]:
     """The messages of one of the caller's own sessions, in their order."""
-    page, more = await chat.messages(
-        session, principal, session_id, limit=limit, offset=offset, all_branches=branches == "all"
+    page, following = await chat.messages(
+        session,
+        principal,
+        session_id,
+        limit=limit,
+        offset=offset,
+        after=cursor,
+        all_branches=branches == "all",
     )
-    if more:
-        link_next(request, response, offset=offset + limit)
+    if following:
+        link_next(request, response, cursor=following, offset=0)
     return [MessageResponse.of(shown.message, shown.sibling_ids) for shown in page]
 
 

@@ -145,6 +145,7 @@ def _response(filled: collections.Filled) -> CollectionResponse:
         visibility=Visibility(collection.visibility),
         is_default=collection.is_default,
         owner_id=collection.owner_id,
+        session_id=collection.session_id,
         created_by=collection.created_by,
         chunk_size_tokens=collection.chunk_size_tokens,
         chunk_overlap_tokens=collection.chunk_overlap_tokens,

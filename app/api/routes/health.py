@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from app import __version__
 from app.api.deps import RuntimeDep
 from app.services import health
+from app.services.health import PartStatus
 
 router = APIRouter(tags=["health"])
 
@@ -19,12 +20,12 @@ class Health(BaseModel):
 
 class Part(BaseModel):
     name: str
-    status: Literal["ok", "down"]
+    status: PartStatus
     message: str | None
 
 
 class Readiness(BaseModel):
-    status: Literal["ok", "unavailable"]
+    status: Literal["ok", "degraded", "unavailable"]
     version: str
     parts: list[Part]
 
@@ -37,15 +38,14 @@ async def alive() -> Health:
 
 @router.get("/health/ready", responses={503: {"model": Readiness}})
 async def ready(runtime: RuntimeDep, response: Response) -> Readiness:
-    """Database, migrations and index: all of them work, or 503 and which one does not."""
+    """Database, migrations, queue, index and storage: which of them is down (503), or works with a reservation (200)."""
     parts = await health.check(runtime)
-    failed = any(not part.ok for part in parts)
-    if failed:
-        response.status_code = 503
+    statuses = {part.status for part in parts}
+    status: Literal["ok", "degraded", "unavailable"] = "degraded" if PartStatus.DEGRADED in statuses else "ok"
+    if PartStatus.DOWN in statuses:
+        status, response.status_code = "unavailable", 503
     return Readiness(
-        status="unavailable" if failed else "ok",
+        status=status,
         version=__version__,
-        parts=[
-            Part(name=part.name, status="ok" if part.ok else "down", message=part.message) for part in parts
-        ],
+        parts=[Part(name=part.name, status=part.status, message=part.message) for part in parts],
     )

@@ -5,8 +5,8 @@ from fastapi import APIRouter
 from app.api import quotas
 from app.api.deps import RuntimeDep, SearchingPrincipal
 from app.api.schemas.filters import search_filter
-from app.api.schemas.search import SearchRequest, SearchResponse, search_hit
-from app.services import retrieval
+from app.api.schemas.search import RerankingState, SearchRequest, SearchResponse, search_hit
+from app.services import passages, retrieval
 
 router = APIRouter(tags=["search"])
 
@@ -14,12 +14,28 @@ router = APIRouter(tags=["search"])
 @router.post("/search", responses=quotas.RESPONSES)
 async def search(body: SearchRequest, runtime: RuntimeDep, principal: SearchingPrincipal) -> SearchResponse:
     """The passages nearest to a question, best first."""
-    hits = await retrieval.search(
+    where = search_filter(body.filters, body.collection_ids)
+    if body.bot_id is None and not body.passages:
+        hits = await retrieval.search(
+            runtime,
+            principal,
+            body.query,
+            limit=body.top_k or runtime.settings.top_k_default,
+            where=where,
+            explained=body.explain,
+        )
+        return SearchResponse(results=[search_hit(hit, explained=body.explain) for hit in hits])
+    found = await passages.search(
         runtime,
         principal,
         body.query,
-        limit=body.top_k or runtime.settings.top_k_default,
-        where=search_filter(body.filters, body.collection_ids),
+        bot_id=body.bot_id,
+        limit=body.top_k,
+        where=where,
+        merged=body.passages,
         explained=body.explain,
     )
-    return SearchResponse(results=[search_hit(hit, explained=body.explain) for hit in hits])
+    return SearchResponse(
+        results=[search_hit(hit, explained=body.explain) for hit in found.hits],
+        reranking=RerankingState.model_validate(found.reranking) if found.reranking else None,
+    )

@@ -25,6 +25,9 @@ class ApiKeyCreate(RequestModel):
         None, description="Restrict the key to these collections."
     )
     expires_at: Moment | None = Field(None, description="With its time zone. Default: never.")
+    bot_id: OpaqueId | None = Field(
+        None, description="Bind the key to this bot: it talks to no other, and has the scope `chat` alone."
+    )
     rate_limit: KeyRateLimit | None = Field(
         None,
         description="What the key may do in all (chat, search and ingest together), besides the service's own limits.",
@@ -43,6 +46,7 @@ class ApiKeyResponse(ResponseModel):
     expires_at: datetime | None
     revoked_at: datetime | None
     rate_limit: str | None
+    bot_id: str | None
     last_used_at: datetime | None = Field(description="To the minute.")
 
 

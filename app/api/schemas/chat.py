@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from app.api.schemas.base import ErrorDetail, OpaqueId, RequestModel, ResponseModel
+from app.api.schemas.documents import DocumentEvent
 from app.api.schemas.filters import Filters
 from app.api.schemas.search import CollectionIds, TopK
 
@@ -26,7 +27,11 @@ class ChatConfig(RequestModel):
 class AnswerOptions(RequestModel):
     """How a question is to be answered."""
 
-    bot_id: OpaqueId | None = Field(None, description="Who answers. Default: the bot of the settings.")
+    bot_id: OpaqueId | None = Field(
+        None,
+        description="Who answers: a bot's id, or `default` for the one of the service's settings."
+        " Default: who answered last in this session.",
+    )
     collection_ids: CollectionIds | None = None
     filters: Filters | None = None
     config: ChatConfig = Field(default_factory=ChatConfig)
@@ -91,12 +96,28 @@ class Source(ResponseModel):
     snippet: str
     score: float
     cited: bool
+    supported: bool | None = Field(
+        None,
+        description="Whether it says all that it is cited for: numbers and names exactly, the words nearly."
+        " Null when it is not cited, or that can't be told.",
+    )
+    heading: str | None = Field(None, description="The headings that it stands under, the highest first.")
 
 
 class Usage(ResponseModel):
+    """Of all model calls for the answer; null where none was made, or where no price is known."""
+
     prompt_tokens: int | None
     completion_tokens: int | None
     cost_usd: str | None = Field(examples=["0.00048"])
+    estimated: bool = Field(False, description="Whether some of it is not the provider's own count.")
+
+
+class PendingDocument(ResponseModel):
+    document_id: str
+    title: str
+    status: Literal["uploaded", "processing"]
+    progress: float
 
 
 class ChatResponse(ResponseModel):
@@ -110,6 +131,9 @@ class ChatResponse(ResponseModel):
     finish_reason: str = Field(description="`stop`, `length`, … of the model; `stopped` by the client.")
     fallback: bool = Field(description="Whether another one answered than the bot's model.")
     fallback_reason: str | None = Field(description="The code of the error that kept that one from it.")
+    pending_documents: list[PendingDocument] = Field(
+        description="Files of the session that were still being read, so that the answer could not use them."
+    )
 
 
 class BranchResponse(ResponseModel):
@@ -120,6 +144,13 @@ class SessionEvent(ResponseModel):
     type: Literal["session"] = "session"
     session_id: str
     message_id: str
+
+
+class DocumentProgressEvent(ResponseModel):
+    """How far a file of the session is. It has the id of the event before it."""
+
+    type: Literal["document_progress"] = "document_progress"
+    document: DocumentEvent
 
 
 class SourcesEvent(ResponseModel):
@@ -143,8 +174,17 @@ class ErrorEvent(ResponseModel):
 
 
 StreamEvent = Annotated[
-    SessionEvent | SourcesEvent | DeltaEvent | DoneEvent | ErrorEvent, Field(discriminator="type")
+    SessionEvent | DocumentProgressEvent | SourcesEvent | DeltaEvent | DoneEvent | ErrorEvent,
+    Field(discriminator="type"),
 ]
+
+
+class Feedback(ResponseModel):
+    """What the owner of the session thinks of an answer."""
+
+    rating: Literal["up", "down"]
+    comment: str | None
+    created_at: datetime
 
 
 class MessageResponse(ResponseModel):
@@ -161,8 +201,16 @@ class MessageResponse(ResponseModel):
     sources: list[Source]
     usage: dict[str, Any] | None
     model: str | None
+    bot_version_id: str | None = Field(
+        description="The version of the bot that gave this answer; null is the bot of the service's settings."
+    )
     refused: bool
     finish_reason: str | None
+    feedback: Feedback | None
+    guardrails: dict[str, Any] | None = Field(
+        description="What the guardrails did for this answer: kinds and counts, never what was found.",
+        examples=[{"masked": {"email": 2}, "removed": {"image": 1}, "refused": "no_answer"}],
+    )
     created_at: datetime
     active: bool
     sibling_ids: list[str] = Field(default_factory=list)

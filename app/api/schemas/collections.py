@@ -65,6 +65,7 @@ class CollectionResponse(ResponseModel):
     visibility: Visibility
     is_default: bool = Field(description="Documents go here when no collection is named.")
     owner_id: str | None = Field(description="The user whose personal collection it is.")
+    session_id: str | None = Field(description="The caller's session whose files are in it.")
     created_by: str | None
     chunk_size_tokens: int | None
     chunk_overlap_tokens: int | None

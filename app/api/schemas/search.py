@@ -17,6 +17,15 @@ class SearchRequest(RequestModel):
     collection_ids: CollectionIds | None = None
     filters: Filters | None = None
     top_k: TopK | None = Field(None, description="Default: the setting TOP_K_DEFAULT.")
+    passages: bool = Field(
+        False,
+        description="Whether results are passages as an answer is made from: neighbouring chunks merged, repetitions left out,"
+        " within the bot's budget of tokens.",
+    )
+    bot_id: OpaqueId | None = Field(
+        None,
+        description="Search as this bot does: in its collections, with its expansion and its reranker. Default: none.",
+    )
     explain: bool = Field(
         False, description="Whether each result says what each leg of the search made of it."
     )
@@ -49,12 +58,21 @@ class SearchHit(ResponseModel):
     text: str
     score: float = Field(description="Fused relevance from 0 to 1.")
     similarity: float = Field(description="Cosine of the question's and the passage's embeddings.")
+    heading: str | None = Field(None, description="The headings that it stands under, the highest first.")
 
     explanation: Explanation | None = Field(None, description="With `explain` alone.")
 
 
+class RerankingState(ResponseModel):
+    """What became of the bot's reranker; where it is not done, the order is that of the search."""
+
+    done: bool
+    reason: str | None
+
+
 class SearchResponse(ResponseModel):
     results: list[SearchHit]
+    reranking: RerankingState | None = Field(None, description="With a bot that has a reranker.")
 
 
 def search_hit(hit: Hit, *, explained: bool) -> SearchHit:

@@ -11,7 +11,8 @@ from app.db.models.accounts import (
 )
 from app.db.models.audit import AuditEntry
 from app.db.models.base import Base
-from app.db.models.conversations import Message, MessageStatus, Session
+from app.db.models.bots import Bot, BotCollection, BotUser, BotVersion
+from app.db.models.conversations import Message, MessageStatus, Session, SessionShare, TitleSource
 from app.db.models.documents import (
     Chunk,
     Collection,
@@ -24,21 +25,34 @@ from app.db.models.documents import (
     TermCount,
     TermStatistic,
 )
+from app.db.models.evaluations import EvaluationRun, EvaluationSet, RunStatus
 from app.db.models.identity import ApiKey, Organization, User
-from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn
+from app.db.models.jobs import FileDeletion, IdempotencyKey, Job, JobTurn, StoredFile, WorkerSign
+from app.db.models.rebuilds import IndexRebuild, RebuildClaim, RebuildState
+from app.db.models.usage import Budget, BudgetReservation, BudgetSpending, UsageEvent
 
 __all__ = [
     "ApiKey",
     "AuditEntry",
     "Base",
+    "Bot",
+    "BotCollection",
+    "BotUser",
+    "BotVersion",
+    "Budget",
+    "BudgetReservation",
+    "BudgetSpending",
     "Chunk",
     "Collection",
     "CollectionUser",
     "Document",
     "DocumentStatus",
+    "EvaluationRun",
+    "EvaluationSet",
     "FileDeletion",
     "Guesses",
     "IdempotencyKey",
+    "IndexRebuild",
     "IndexState",
     "Invitation",
     "Job",
@@ -49,12 +63,20 @@ __all__ = [
     "Organization",
     "Page",
     "PasswordReset",
+    "RebuildClaim",
+    "RebuildState",
     "RecoveryCode",
     "RefreshToken",
+    "RunStatus",
     "Session",
+    "SessionShare",
     "SocketTicket",
     "Stage",
+    "StoredFile",
     "TermCount",
     "TermStatistic",
+    "TitleSource",
+    "UsageEvent",
     "User",
+    "WorkerSign",
 ]

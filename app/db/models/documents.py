@@ -43,7 +43,10 @@ class Stage(StrEnum):
 
 
 class Collection(Base):
-    """Documents with one access list. With an owner it is that user's personal one, of which each has one at most."""
+    """Documents with one access list. With an owner it is that user's personal one, of which each has one at most.
+
+    With a session it holds that session's files, is its owner's alone, and goes with it.
+    """
 
     __tablename__ = "collections"
 
@@ -56,6 +59,7 @@ class Collection(Base):
     visibility: Mapped[str] = mapped_column(server_default=Visibility.ORGANIZATION)
     is_default: Mapped[bool] = mapped_column(server_default=false())
     owner_id: Mapped[str | None]
+    session_id: Mapped[str | None]
     created_by: Mapped[str | None]
     chunk_size_tokens: Mapped[int | None]
     chunk_overlap_tokens: Mapped[int | None]
@@ -73,6 +77,9 @@ class Collection(Base):
             ["users.organization_id", "users.id"],
             ondelete="SET NULL (owner_id)",
         ),
+        ForeignKeyConstraint(
+            ["organization_id", "session_id"], ["sessions.organization_id", "sessions.id"], ondelete="CASCADE"
+        ),
         Index("uq_collections_default", "organization_id", unique=True, postgresql_where=sql("is_default")),
         Index(
             "uq_collections_owner",
@@ -81,11 +88,23 @@ class Collection(Base):
             unique=True,
             postgresql_where=sql("owner_id IS NOT NULL"),
         ),
+        Index(
+            "uq_collections_session",
+            "organization_id",
+            "session_id",
+            unique=True,
+            postgresql_where=sql("session_id IS NOT NULL"),
+        ),
         Index("ix_collections_newest", "organization_id", sql("created_at DESC"), sql("id DESC")),
         UniqueConstraint("organization_id", "id"),
         CheckConstraint("visibility IN ('organization', 'restricted')", name="visibility"),
         CheckConstraint(
             "owner_id IS NULL OR (visibility = 'restricted' AND NOT is_default)", name="personal"
+        ),
+        CheckConstraint(
+            "(session_id IS NOT NULL) = (id COLLATE \"C\" >= 'sfc_')"
+            " AND (session_id IS NULL OR (owner_id IS NULL AND visibility = 'restricted' AND NOT is_default))",
+            name="session",
         ),
         CheckConstraint("chunk_size_tokens BETWEEN 16 AND 8000", name="chunk_size"),
         CheckConstraint("chunk_overlap_tokens BETWEEN 0 AND 4000", name="chunk_overlap"),
@@ -143,6 +162,8 @@ class Document(Base):
     url: Mapped[str | None]
     origin: Mapped[str | None]
     """Where it comes from, for good: the address, or the path on the machine that sent it."""
+    other_origins: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))
+    """Further ones whose files have become the same: what one of them holds next is a document of its own."""
     stage: Mapped[str | None]
     progress: Mapped[float] = mapped_column(REAL, server_default=sql("0"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
@@ -154,6 +175,10 @@ class Document(Base):
     pending: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     extraction: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'"))
     """What its reader said of the file: kind of pages, language, metadata, warnings."""
+    built_for: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
+    """The rebuild of the index that has this version already; negative of the one that is at work on it."""
+    terms_stale_from: Mapped[int | None]
+    """The first chunk, by its ordinal, whose terms do not know the present title yet; None when all do."""
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -165,6 +190,13 @@ class Document(Base):
         ),
         UniqueConstraint("collection_id", "sha256"),
         Index("ix_documents_newest", "organization_id", sql("created_at DESC"), sql("id DESC")),
+        Index("ix_documents_built_for", "built_for", "id"),
+        Index(
+            "ix_documents_other_origins",
+            "other_origins",
+            postgresql_using="gin",
+            postgresql_where=sql("other_origins <> '{}'"),
+        ),
         Index(
             "uq_documents_origin",
             "collection_id",
@@ -172,6 +204,7 @@ class Document(Base):
             unique=True,
             postgresql_where=sql("origin IS NOT NULL"),
         ),
+        Index("ix_documents_stale_terms", "id", postgresql_where=sql("terms_stale_from IS NOT NULL")),
         CheckConstraint("status IN ('uploaded', 'processing', 'completed', 'failed')", name="status"),
         CheckConstraint("stage IN ('parsing', 'chunking', 'embedding', 'indexing')", name="stage"),
     )
@@ -206,6 +239,8 @@ class Chunk(Base):
     char_start: Mapped[int]
     char_end: Mapped[int]
     text: Mapped[str]
+    heading: Mapped[str | None]
+    """The headings that it stands under, from the highest to the nearest."""
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=sql("'{}'"))
     language: Mapped[str | None]
@@ -213,15 +248,16 @@ class Chunk(Base):
     weights: Mapped[Any | None] = mapped_column(SPARSEVEC)
     embedding: Mapped[Any] = mapped_column(HALFVEC)
     embedding_model: Mapped[str]
+    """The build of the index that it belongs to, by name (see `app.core.index_build`)."""
 
     __table_args__ = (
         Index("ix_chunks_scope", "organization_id", "collection_id"),
-        UniqueConstraint("document_id", "ordinal"),
+        Index("uq_chunks_place", "document_id", "ordinal", sql("hashtext(embedding_model)"), unique=True),
         Index(
             "ix_chunks_scoped_terms",
             sql("((terms || hashtext(organization_id)) || hashtext(collection_id))"),
             postgresql_using="gin",
-            postgresql_with={"fastupdate": "off"},
+            postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "1024"},
         ),
         Index("ix_chunks_without_terms", "id", postgresql_where=sql("terms IS NULL")),
         CheckConstraint("num_nulls(language, terms, weights) IN (0, 3)", name="terms"),
@@ -229,13 +265,19 @@ class Chunk(Base):
 
 
 class IndexState(Base):
-    """One row: the embedding model whose vectors the index holds."""
+    """One row: the build of the index that is served; `build` is its name where that is not its model's."""
 
     __tablename__ = "index_state"
 
     id: Mapped[int] = mapped_column(primary_key=True, server_default=sql("1"))
     embedding_model: Mapped[str]
     dimension: Mapped[int]
+    build: Mapped[str | None]
+    number: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
+    """Of the rebuild that made it."""
+    requested_dimension: Mapped[int | None]
+    chunk_size_tokens: Mapped[int | None]
+    chunk_overlap_tokens: Mapped[int | None]
     created_at: Mapped[CreatedAt]
 
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Text, UniqueConstraint, text, true
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, Text, UniqueConstraint, text, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -63,6 +63,14 @@ class ApiKey(Base):
     collection_ids: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     last_used_at: Mapped[datetime | None]
     rate_limit: Mapped[str | None]
+    bot_id: Mapped[str | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "bot_id"], ["bots.organization_id", "bots.id"], ondelete="CASCADE"
+        ),
+        Index("ix_api_keys_bot", "organization_id", "bot_id", postgresql_where=text("bot_id IS NOT NULL")),
+    )
 
     @property
     def prefix(self) -> str:

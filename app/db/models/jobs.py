@@ -27,6 +27,8 @@ class Job(Base):
     """Starts, counted as the job is claimed: what kills its worker is counted too."""
     postponed: Mapped[int] = mapped_column(server_default=sql("0"))
     """Those of the starts that ended in order, to be tried again."""
+    from_pages: Mapped[bool] = mapped_column(server_default=sql("false"))
+    """Whether the text that was read before is chunked anew, and its file left alone."""
     created_at: Mapped[CreatedAt]
 
     __table_args__ = (Index("ix_jobs_turn", "organization_id", "rank"),)
@@ -43,6 +45,17 @@ class JobTurn(Base):
     served_at: Mapped[datetime]
 
 
+class WorkerSign(Base):
+    """A process that processes documents, and its last sign of life."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[Id]
+    concurrency: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class FileDeletion(Base):
     """A stored file that is to go: one that no document has any more, or one whose document was never written."""
 
@@ -51,6 +64,16 @@ class FileDeletion(Base):
     storage_key: Mapped[Id]
     organization_id: Mapped[str]
     due_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
+class StoredFile(Base):
+    """A megabyte of an original file, where those are kept in the database."""
+
+    __tablename__ = "stored_files"
+
+    storage_key: Mapped[Id]
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    content: Mapped[bytes]
 
 
 class IdempotencyKey(Base):

@@ -39,6 +39,7 @@ class ApiKeyRepository(Repository):
         expires_at: datetime | None,
         created_by: str | None,
         rate_limit: str | None = None,
+        bot_id: str | None = None,
     ) -> ApiKey:
         result = await self.session.scalars(
             insert(ApiKey)
@@ -53,6 +54,7 @@ class ApiKeyRepository(Repository):
                 expires_at=expires_at,
                 created_by=created_by,
                 rate_limit=rate_limit,
+                bot_id=bot_id,
             )
             .returning(ApiKey)
         )

@@ -17,7 +17,7 @@ from app.db.repositories.base import TextRepository
 from app.db.repositories.turns import StoredTurn
 
 _FIND: Final = text("""
-SELECT m.session_id, m.role, m.content, m.position
+SELECT m.session_id, m.role, m.content
   FROM messages m JOIN sessions s ON s.organization_id = m.organization_id AND s.id = m.session_id
  WHERE m.organization_id = :organization_id AND m.id = :message_id AND s.owner_id = :owner_id
    FOR UPDATE OF s

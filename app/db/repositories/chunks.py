@@ -8,6 +8,7 @@ from typing import Any, Final
 from pgvector import HalfVector
 from sqlalchemy import text
 
+from app.core.ids import FIRST_OF_SESSIONS
 from app.core.retrieval import Condition, Hit, Operator, Query, Scope, SearchFilter
 from app.db.repositories.base import TextRepository
 from app.db.repositories.search_statement import Form, Shape, retrieval
@@ -45,16 +46,16 @@ class ChunkRepository(TextRepository):
         key: tuple[str, ...] = (self.organization_id,)
         if where.collection_ids is not None:
             key += (str(hash(frozenset(where.collection_ids))),)  # the ids themselves could be megabytes
+        elif where.session_collection_id is not None:
+            key += (where.session_collection_id,)
         known = sizes.get(key)
         if known is None:
-            condition = (
-                "AND collection_id = ANY(CAST(:collection_ids AS text[]))" if where.collection_ids else ""
-            )
+            parameters: dict[str, Any] = {}
+            condition = _place_condition(where, "collection_id", parameters)
             row = (
                 await self.session.execute(
-                    text(_SCOPE.format(condition=condition)),
-                    {"organization_id": self.organization_id}
-                    | ({"collection_ids": list(where.collection_ids)} if where.collection_ids else {}),
+                    text(_SCOPE.format(condition=f"AND {condition}")),
+                    {"organization_id": self.organization_id, **parameters},
                 )
             ).one()
             counted: Mapping[str, int] = json.loads(row.languages or "{}")
@@ -111,6 +112,20 @@ class ChunkRepository(TextRepository):
         )
         return [Hit(*row) for row in rows]
 
+    async def texts_of_ranges(self, ranges: Sequence[tuple[str, int, int, int]]) -> list[str | None]:
+        """The text of each range: document, page, start and end in code points; None where there is no such page."""
+        rows = await self.session.execute(
+            text(_RANGES),
+            {
+                "organization_id": self.organization_id,
+                "document_ids": [document_id for document_id, _, _, _ in ranges],
+                "pages": [page for _, page, _, _ in ranges],
+                "starts": [start for _, _, start, _ in ranges],
+                "ends": [end for _, _, _, end in ranges],
+            },
+        )
+        return [row.text for row in rows]
+
     async def _probes_collections(self, where: SearchFilter, scope: Scope, sizes: ScopeSizes) -> bool:
         """Whether the collections are terms to look up, and not only conditions on what is found.
 
@@ -145,6 +160,13 @@ SELECT coalesce(sum(chunk_count), 0) AS chunks,
                  WHERE organization_id = :organization_id {condition} GROUP BY language) counted) AS languages
   FROM documents WHERE organization_id = :organization_id {condition}
 """
+_RANGES: Final = """
+SELECT substr(p.text, r.first + 1, r.past - r.first) AS text
+  FROM unnest(CAST(:document_ids AS text[]), CAST(:pages AS int[]), CAST(:starts AS int[]), CAST(:ends AS int[]))
+       WITH ORDINALITY AS r (document_id, page, first, past, place)
+  LEFT JOIN pages p ON p.organization_id = :organization_id AND p.document_id = r.document_id AND p.number = r.page
+ ORDER BY r.place
+"""
 _MATCHING: Final = """
 SELECT count(*) FROM (SELECT FROM searchable_chunks c WHERE true {conditions} LIMIT :most) AS matching
 """
@@ -154,11 +176,8 @@ _COMPARISONS: Final = {Operator.GT: ">", Operator.GTE: ">=", Operator.LT: "<", O
 
 def _conditions(where: SearchFilter) -> tuple[str, dict[str, Any]]:
     """The filter as SQL over `c`, every value a bound parameter; the text is made of constants only."""
-    parts: list[str] = []
     parameters: dict[str, Any] = {}
-    if where.collection_ids is not None:
-        parts.append("c.collection_id = ANY(CAST(:collection_ids AS text[]))")
-        parameters["collection_ids"] = list(where.collection_ids)
+    parts = [_place_condition(where, "c.collection_id", parameters)]
     if where.document_ids is not None:
         parts.append("c.document_id = ANY(CAST(:document_ids AS text[]))")
         parameters["document_ids"] = list(where.document_ids)
@@ -171,6 +190,18 @@ def _conditions(where: SearchFilter) -> tuple[str, dict[str, Any]]:
         # As a truth value it stays a lookup in a hashed list; as a join it could turn the plan around.
         parts.append(f"(c.document_id IN (SELECT d.id FROM documents d WHERE {of_document})) IS TRUE")
     return "".join(f" AND {part}" for part in parts), parameters
+
+
+def _place_condition(where: SearchFilter, column: str, parameters: dict[str, Any]) -> str:
+    """The collections: those that are named, or all that are nobody's session's but the one that is asked in."""
+    if where.collection_ids is not None:
+        parameters["collection_ids"] = list(where.collection_ids)
+        return f"{column} = ANY(CAST(:collection_ids AS text[]))"
+    shared = f"{column} COLLATE \"C\" < '{FIRST_OF_SESSIONS}'"
+    if where.session_collection_id is None:
+        return shared
+    parameters["session_collection_id"] = where.session_collection_id
+    return f"({shared} OR {column} = CAST(:session_collection_id AS text))"
 
 
 def _document_conditions(where: SearchFilter, parameters: dict[str, Any]) -> str:

@@ -41,8 +41,10 @@ class CollectionRepository(Repository):
     async def newest(
         self, *, limit: int, after: tuple[datetime, str] | None, offset: int, within: Ids[str] | None
     ) -> Sequence[Collection]:
-        """A page of collections, newest first."""
-        query = select(Collection).where(Collection.organization_id == self.organization_id)
+        """A page of collections, newest first, without those of sessions."""
+        query = select(Collection).where(
+            Collection.organization_id == self.organization_id, Collection.session_id.is_(None)
+        )
         if within is not None:
             query = query.where(one_of(Collection.id, within))
         if after is not None:

@@ -2,13 +2,22 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core import clock
 from app.db.models import Message, MessageStatus, Session
 from app.db.repositories.base import Repository
+
+_RETIRE: Final = text("""
+WITH unused AS (
+  SELECT organization_id, id FROM sessions WHERE updated_at < now() - make_interval(days => :days)
+   LIMIT :limit FOR UPDATE SKIP LOCKED
+)
+DELETE FROM sessions s USING unused u WHERE s.organization_id = u.organization_id AND s.id = u.id RETURNING s.id
+""")
 
 
 class ConversationRepository(Repository):
@@ -23,12 +32,20 @@ class ConversationRepository(Repository):
         return result
 
     async def messages(
-        self, session_id: str, *, limit: int, offset: int, all_branches: bool = False
+        self,
+        session_id: str,
+        *,
+        limit: int,
+        offset: int,
+        after: int | None = None,
+        all_branches: bool = False,
     ) -> Sequence[Message]:
-        """In their order; of the active branch, or of all."""
+        """In their order, after the one at the position `after`; of the active branch, or of all."""
         query = select(Message).where(
             Message.organization_id == self.organization_id, Message.session_id == session_id
         )
+        if after is not None:
+            query = query.where(Message.position > after)
         if not all_branches:
             query = query.where(Message.active)
         return (
@@ -45,3 +62,8 @@ async def interrupt_abandoned_answers(session: AsyncSession, *, older_than: time
         .returning(Message.id)
     )
     return len(result.all())
+
+
+async def retire_sessions(session: AsyncSession, *, days: int, limit: int) -> int:
+    """Delete some sessions that were not used for so many days, in all organizations; returns how many."""
+    return len((await session.execute(_RETIRE, {"days": days, "limit": limit})).all())

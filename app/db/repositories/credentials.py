@@ -10,7 +10,8 @@ from app.core.principal import Role, Scope
 from app.db.engine import AnyTransaction
 
 _KEY: Final = text("""
-SELECT id, organization_id, secret_hash, scopes, collection_ids, last_used_at, rate_limit FROM api_keys
+SELECT id, organization_id, secret_hash, scopes, collection_ids, last_used_at, rate_limit, bot_id
+  FROM api_keys
  WHERE public_part = :public_part AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """)
 _TOUCH_KEY: Final = text("""
@@ -36,6 +37,7 @@ class StoredKey:
     collection_ids: frozenset[str] | None
     last_used_at: datetime | None
     rate_limit: str | None
+    bot_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class CredentialRepository:
             None if row.collection_ids is None else frozenset(row.collection_ids),
             row.last_used_at,
             row.rate_limit,
+            row.bot_id,
         )
 
     async def touch_key(self, key_id: str) -> None:

@@ -164,13 +164,6 @@ async def is_walled(database: Database) -> bool:
         return not await connection.scalar(text("SELECT EXISTS (SELECT FROM documents)"))
 
 
-async def indexed_model(database: Database) -> str | None:
-    """The embedding model whose vectors are stored; None when nothing was ever stored."""
-    async with database.unit_of_work(SYSTEM) as session:
-        model: str | None = await session.scalar(text("SELECT embedding_model FROM index_state"))
-        return model
-
-
 async def has_vector_index(database: Database, embedding_model: str) -> bool:
     """Whether a valid HNSW index covers the vectors of this model."""
     async with database.engine.connect() as connection:

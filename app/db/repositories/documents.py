@@ -1,35 +1,33 @@
 """Documents, their pages of text and their chunks."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection as Ids
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-from pgvector import HalfVector, SparseVector
-from sqlalchemy import delete, func, insert, select, text, tuple_, update
+from sqlalchemy import ColumnElement, delete, exists, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import defer
 
 from app.core import ids
 from app.core.errors import SameTextElsewhere
-from app.core.retrieval import TERM_DIMENSION
 from app.db import queue
-from app.db.models import Chunk, Document, DocumentStatus, Page
+from app.db.models import Chunk, Collection, Document, DocumentStatus, IndexState, Page
 from app.db.repositories.base import Repository, one_of
+from app.db.repositories.new_chunks import NewChunk, columns
 
 _INSERT_CHUNKS: Final = text("""
-INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, tags,
-                    metadata, language, terms, weights, embedding, embedding_model)
-SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char_start, c.char_end, c.text, d.tags,
-       d.metadata_json, c.language, CAST(c.terms AS int[]), c.weights, c.embedding, :embedding_model
+INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, heading,
+                    tags, metadata, language, terms, weights, embedding, embedding_model)
+SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, c.page, c.char_start, c.char_end, c.text, c.heading,
+       d.tags, d.metadata_json, c.language, (SELECT CAST(CAST(:terms AS text) AS int[]))[c.first_term\\:c.last_term], c.weights, c.embedding, :embedding_model
   FROM documents d,
        unnest(CAST(:chunk_ids AS text[]), CAST(:ordinals AS int[]), CAST(:pages AS int[]), CAST(:starts AS int[]),
-              CAST(:ends AS int[]), CAST(:texts AS text[]), CAST(:chunk_languages AS text[]), CAST(:terms AS text[]),
-              CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
-         AS c (id, ordinal, page, char_start, char_end, text, language, terms, weights, embedding)
+              CAST(:ends AS int[]), CAST(:texts AS text[]), CAST(:headings AS text[]), CAST(:chunk_languages AS text[]), CAST(:first_terms AS int[]),
+              CAST(:last_terms AS int[]), CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
+         AS c (id, ordinal, page, char_start, char_end, text, heading, language, first_term, last_term,
+               weights, embedding)
  WHERE d.organization_id = :organization_id AND d.id = :document_id
 """)
 
@@ -37,58 +35,28 @@ _WITHOUT_FILE: Final[Mapping[str, Any]] = dict.fromkeys(
     ("filename", "url", "stage", "error", "storage_key", "storage_sha256", "pending")
 ) | {"extraction": {}, "attempts": 0}
 
+_SERVED: Final = select(func.coalesce(IndexState.build, IndexState.embedding_model)).scalar_subquery()
 _CARRIED_BY_CHUNKS: Final = frozenset({"collection_id", "tags", "metadata_"})
 
 
-@dataclass(frozen=True, slots=True)
-class NewChunk:
-    """A chunk to store: offsets are code points into the text of its page, the embedding has one model's dimension.
-
-    `terms` are its terms with their weights, made with the stemmer of its `language` (see `app.rag.terms`).
-    """
-
-    ordinal: int
-    page: int
-    start: int
-    end: int
-    text: str
-    language: str
-    terms: Mapping[int, float]
-    embedding: NDArray[np.floating[Any]]
-
-
-def sparse(terms: Mapping[int, float]) -> SparseVector:
-    """Terms with their weights as the database keeps them; terms count from 1, the positions of a vector from 0."""
-    return SparseVector({term - 1: weight for term, weight in terms.items()}, TERM_DIMENSION)
-
-
-def columns(chunks: Sequence[NewChunk]) -> dict[str, list[Any]]:
-    """The chunks as parameters: one array a column, each chunk with a new id."""
-    return {
-        "chunk_ids": [ids.new(ids.Prefix.CHUNK) for _ in chunks],
-        "ordinals": [chunk.ordinal for chunk in chunks],
-        "pages": [chunk.page for chunk in chunks],
-        "starts": [chunk.start for chunk in chunks],
-        "ends": [chunk.end for chunk in chunks],
-        "texts": [chunk.text for chunk in chunks],
-        "chunk_languages": [chunk.language for chunk in chunks],
-        # An array of arrays would have to be rectangular.
-        "terms": ["{" + ",".join(map(str, sorted(chunk.terms))) + "}" for chunk in chunks],
-        "weights": [sparse(chunk.terms) for chunk in chunks],
-        "embeddings": [HalfVector(chunk.embedding) for chunk in chunks],
-    }
+def _of_everybody(within: Ids[str] | None) -> ColumnElement[bool]:
+    """Whether a document is nobody's session's, and in one of these collections."""
+    if within is not None:
+        return one_of(Document.collection_id, within)
+    shared: ColumnElement[bool] = Document.collection_id.collate("C") < ids.FIRST_OF_SESSIONS
+    return shared
 
 
 class DocumentRepository(Repository):
     async def find(
-        self, document_id: str, *, within: Collection[str] | None = None, lock: bool = False
+        self, document_id: str, *, within: Ids[str] | None = None, lock: bool = False
     ) -> Document | None:
-        """A document, if it is in one of the collections `within` (None: in any)."""
+        """A document, if it is in one of the collections `within` (None: in any), or in a session of the caller's."""
         query = select(Document).where(
-            Document.organization_id == self.organization_id, Document.id == document_id
+            Document.organization_id == self.organization_id,
+            Document.id == document_id,
+            or_(_of_everybody(within), self._of_own_session()),
         )
-        if within is not None:
-            query = query.where(one_of(Document.collection_id, within))
         if lock:
             query = query.with_for_update()
         result: Document | None = await self.session.scalar(query)
@@ -101,16 +69,20 @@ class DocumentRepository(Repository):
         after: tuple[datetime, str] | None,
         offset: int,
         conditions: Mapping[str, Any],
-        within: Collection[str] | None = None,
+        within: Ids[str] | None = None,
     ) -> Sequence[Document]:
         """A page of documents, newest first, of the collections `within` (None: of all).
 
-        `conditions` may name collection_id, status, tag and title.
+        `conditions` may name collection_id, status, tag and title. Files of a session are listed only for its owner and
+        where its collection is named.
         """
         query = select(Document).where(Document.organization_id == self.organization_id)
-        if within is not None:
-            query = query.where(one_of(Document.collection_id, within))
-        if (collection_id := conditions.get("collection_id")) is not None:
+        collection_id = conditions.get("collection_id")
+        if collection_id is not None and ids.is_of_session(collection_id):
+            query = query.where(self._of_own_session())
+        else:
+            query = query.where(_of_everybody(within))
+        if collection_id is not None:
             query = query.where(Document.collection_id == collection_id)
         if (status := conditions.get("status")) is not None:
             query = query.where(Document.status == status)
@@ -155,6 +127,8 @@ class DocumentRepository(Repository):
                 "generation": Document.generation + 1,
                 "revision": Document.revision + 1,
                 "page_count": len(pages),
+                "built_for": 0,
+                "terms_stale_from": None,
                 **_WITHOUT_FILE,
                 **values,
             },
@@ -197,6 +171,14 @@ class DocumentRepository(Repository):
             raise
         return document
 
+    def _of_own_session(self) -> ColumnElement[bool]:
+        return exists().where(
+            Collection.organization_id == self.organization_id,
+            Collection.id == Document.collection_id,
+            Collection.session_id.is_not(None),
+            Collection.created_by == self.principal.id,
+        )
+
     async def _add_pages(self, document_id: str, pages: Sequence[str]) -> None:
         await self.session.execute(
             insert(Page),
@@ -226,17 +208,31 @@ class DocumentRepository(Repository):
         )
 
     async def chunks(self, document_id: str, *, limit: int, offset: int) -> Sequence[Chunk]:
-        """A page of a document's chunks in the order of the text, without vectors."""
+        """A page of a document's chunks in the order of the text, without vectors: those of the build that is served."""
         return (
             await self.session.scalars(
                 select(Chunk)
                 .options(defer(Chunk.embedding), defer(Chunk.terms), defer(Chunk.weights))
                 .where(Chunk.organization_id == self.organization_id, Chunk.document_id == document_id)
+                .where(Chunk.embedding_model == func.coalesce(_SERVED, Chunk.embedding_model))
                 .order_by(Chunk.ordinal)
                 .limit(limit)
                 .offset(offset)
             )
         ).all()
+
+    async def chunk(self, document_id: str, chunk_id: str) -> Chunk | None:
+        """One chunk of a document, without vectors."""
+        found: Chunk | None = await self.session.scalar(
+            select(Chunk)
+            .options(defer(Chunk.embedding), defer(Chunk.terms), defer(Chunk.weights))
+            .where(
+                Chunk.organization_id == self.organization_id,
+                Chunk.document_id == document_id,
+                Chunk.id == chunk_id,
+            )
+        )
+        return found
 
     async def delete(self, document_id: str) -> bool:
         """Delete with pages and chunks, whose foreign keys cascade; False when there is no such document."""

@@ -16,10 +16,14 @@ SELECT d.id FROM documents d
 _MISCOUNTED: Final = f"""
 SELECT d.id FROM documents d LEFT JOIN chunks c ON c.document_id = d.id
  WHERE d.{_IN_ORGANIZATION}
- GROUP BY d.id HAVING count(c.id) <> d.chunk_count OR (d.status = 'completed' AND d.chunk_count = 0)
+ GROUP BY d.id
+HAVING (count(c.id) FILTER (WHERE c.embedding_model = :embedding_model) <> d.chunk_count
+        AND (count(c.id) = 0 OR count(c.id) FILTER (WHERE c.embedding_model = :embedding_model) > 0))
+    OR (d.status = 'completed' AND d.chunk_count = 0)
 """
 _OF_ANOTHER_MODEL: Final = f"""
-SELECT DISTINCT c.document_id FROM chunks c WHERE c.{_IN_ORGANIZATION} AND c.embedding_model <> :embedding_model
+SELECT c.document_id FROM chunks c WHERE c.{_IN_ORGANIZATION}
+ GROUP BY c.document_id HAVING bool_and(c.embedding_model <> :embedding_model)
 """
 _MISPLACED: Final = f"""
 SELECT DISTINCT d.id FROM documents d JOIN chunks c ON c.document_id = d.id
@@ -61,7 +65,7 @@ _MENDED_BY_PROCESSING: Final = (_STUCK, _MISCOUNTED, _OF_ANOTHER_MODEL, _MISPLAC
 
 class IndexHealthRepository(Repository):
     async def problems(self, *, embedding_model: str) -> dict[str, int]:
-        """How often each problem is there."""
+        """How often each problem is there; `embedding_model` is the name of the build that is served."""
         counts = {}
         for name, query in PROBLEMS.items():
             counts[name] = int(

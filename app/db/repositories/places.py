@@ -11,7 +11,8 @@ from app.db.repositories.base import TextRepository, known_users
 _KEEP: Final = text("""
 SELECT id FROM collections
  WHERE organization_id = :organization_id AND id = :collection_id
-   AND (CAST(:within AS text[]) IS NULL OR id = ANY(CAST(:within AS text[])))
+   AND CASE WHEN session_id IS NOT NULL THEN created_by = :user_id
+            ELSE CAST(:within AS text[]) IS NULL OR id = ANY(CAST(:within AS text[])) END
    FOR KEY SHARE
 """)
 _DEFAULT: Final = text("SELECT id FROM collections WHERE organization_id = :organization_id AND is_default")
@@ -27,12 +28,16 @@ ON CONFLICT (organization_id, owner_id) WHERE owner_id IS NOT NULL DO NOTHING
 
 class PlaceRepository(TextRepository):
     async def keep(self, collection_id: str, *, within: Ids[str] | None) -> bool:
-        """Hold off the deletion of a collection until the transaction ends; False when there is none such."""
+        """Hold off the deletion of a collection until the transaction ends; False when there is none such.
+
+        It is `within` what the caller sees, or of a session of theirs.
+        """
         kept = await self.session.scalar(
             _KEEP,
             {
                 "organization_id": self.organization_id,
                 "collection_id": collection_id,
+                "user_id": self.principal.id,
                 "within": None if within is None else sorted(within),
             },
         )

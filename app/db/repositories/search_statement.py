@@ -56,7 +56,8 @@ def retrieval(shape: Shape) -> TextClause:
     """
     near = "c.embedding <=> CAST(:embedding AS halfvec)"
     order = f"({near}) + 0"  # the planner would take the HNSW graph for scopes that it serves worse than a plain scan
-    if shape.form is Form.HNSW:
+    by_graph = shape.form is Form.HNSW
+    if by_graph:
         near = order = (
             f"CAST(c.embedding AS halfvec({shape.dimension:d})) <=> CAST(:embedding AS halfvec({shape.dimension:d}))"
         )
@@ -74,7 +75,13 @@ def retrieval(shape: Shape) -> TextClause:
     candidates = _WHOLE_SCOPE if shape.form is Form.SMALL else _BY_INDEXES
     return text(
         candidates.format(
-            whole=whole, beside_index=beside_index, near=near, order=order, nearest=f"{shape.nearest:d}"
+            whole=whole,
+            beside_index=beside_index,
+            near=near,
+            order=order,
+            nearest=f"{shape.nearest:d}",
+            lexical_of_nearest=f", {_LEXICAL} AS lexical" if by_graph else "",
+            scored_nearest=_SCORED_WHEN_FOUND if by_graph else _SCORED_AFTERWARDS,
         )
         + _RANKED.format(ranks=_RANKS if shape.explained else _NO_RANKS)
     )
@@ -110,15 +117,21 @@ WITH asked AS MATERIALIZED (
     FROM matchable_chunks c
    WHERE c.scoped_terms && (SELECT terms FROM probe) AND {{beside_index}} LIMIT {MAX_WINDOW}
 ), nearest AS MATERIALIZED (
-  SELECT c.id, 1 - ({{near}}) AS similarity
+  SELECT c.id, 1 - ({{near}}) AS similarity{{lexical_of_nearest}}
     FROM searchable_chunks c WHERE {{whole}} ORDER BY {{order}} LIMIT {{nearest}}
 ), candidates AS MATERIALIZED (
   SELECT * FROM hits
   UNION ALL
-  SELECT n.id, n.similarity, -(c.weights <#> (SELECT query FROM probe))
-    FROM nearest n JOIN searchable_chunks c ON c.id = n.id
+  {{scored_nearest}}
    WHERE NOT EXISTS (SELECT FROM hits h WHERE h.id = n.id)
 )"""
+
+_LEXICAL: Final = "-(c.weights <#> (SELECT query FROM probe))"
+_SCORED_WHEN_FOUND: Final = "SELECT n.id, n.similarity, n.lexical FROM nearest n"
+_SCORED_AFTERWARDS: Final = (
+    f"SELECT n.id, n.similarity, {_LEXICAL} FROM nearest n JOIN searchable_chunks c ON c.id = n.id"
+)
+"""The graph hands out the nearest in their order; a sort would have to carry what is computed of every row."""
 
 _WHOLE_SCOPE: Final = f"""
 WITH scope AS MATERIALIZED (
@@ -156,7 +169,7 @@ SELECT c.id, c.document_id, c.collection_id, d.title, d.source, c.page, c.char_s
                                            GROUP BY word) matched)
                 / (SELECT greatest(sum(weight), 1e-9) FROM (SELECT max(weight) AS weight FROM asked GROUP BY word) all_words),
                 0) AS coverage,
-       b.lexical, b.dense_rank, b.lexical_rank
+       b.lexical, b.dense_rank, b.lexical_rank, c.heading, d.page_count
   FROM best b JOIN searchable_chunks c ON c.id = b.id JOIN documents d ON d.id = c.document_id
  ORDER BY b.score DESC, b.id
 """

@@ -11,7 +11,7 @@ from app.core import ids
 from app.core.chunking import ChunkingSettings, Splitter
 from app.db.models import DocumentStatus
 from app.db.repositories.base import TextRepository
-from app.db.repositories.documents import NewChunk, columns
+from app.db.repositories.new_chunks import NewChunk, columns
 
 _LOOK_UP: Final = text("""
 SELECT c.chunk_size_tokens, c.chunk_overlap_tokens, c.splitter, d.id, d.title, d.chunk_count, d.status
@@ -33,15 +33,16 @@ WITH stored AS (
   INSERT INTO pages (document_id, number, organization_id, text)
   SELECT id, 1, organization_id, CAST(:text AS text) FROM stored
 ), chunked AS (
-  INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, tags,
+  INSERT INTO chunks (id, organization_id, collection_id, document_id, ordinal, page, char_start, char_end, text, heading, tags,
                       metadata, language, terms, weights, embedding, embedding_model)
-  SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, 1, c.char_start, c.char_end, c.text, d.tags,
-         d.metadata_json, c.language, CAST(c.terms AS int[]), c.weights, c.embedding, :embedding_model
+  SELECT c.id, d.organization_id, d.collection_id, d.id, c.ordinal, 1, c.char_start, c.char_end, c.text, c.heading,
+         d.tags, d.metadata_json, c.language, (SELECT CAST(CAST(:terms AS text) AS int[]))[c.first_term\\:c.last_term], c.weights, c.embedding, :embedding_model
     FROM stored d,
          unnest(CAST(:chunk_ids AS text[]), CAST(:ordinals AS int[]), CAST(:starts AS int[]), CAST(:ends AS int[]),
-                CAST(:texts AS text[]), CAST(:chunk_languages AS text[]), CAST(:terms AS text[]),
-                CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
-           AS c (id, ordinal, char_start, char_end, text, language, terms, weights, embedding)
+                CAST(:texts AS text[]), CAST(:headings AS text[]), CAST(:chunk_languages AS text[]), CAST(:first_terms AS int[]),
+                CAST(:last_terms AS int[]), CAST(:weights AS sparsevec[]), CAST(:embeddings AS halfvec[]))
+           AS c (id, ordinal, char_start, char_end, text, heading, language, first_term, last_term, weights,
+                 embedding)
 )
 SELECT id FROM stored
 """)

@@ -1,7 +1,7 @@
 """The turns of a conversation: opened with the question, finished with what became of the answer."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -11,25 +11,47 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from app.core.errors import SessionBusy
+from app.core.usage import ModelCall, Payer
 from app.db.engine import AnyTransaction
 from app.db.repositories.base import TextRepository
+from app.db.repositories.usage import NOTE_CALLS, call_parameters
 
-_OPEN_TURN: Final = text("""
+_STATE_OF_SESSION: Final = """\
+opened.title_source, opened.bot_id,
+       (SELECT c.id FROM collections c
+         WHERE c.organization_id = :organization_id AND c.session_id = :session_id) AS files_id,
+       CASE WHEN opened.summary IS NOT NULL
+             AND EXISTS (SELECT FROM messages m
+                          WHERE m.organization_id = :organization_id AND m.session_id = :session_id
+                            AND m.position = opened.summary_through AND m.active)
+            THEN opened.summary END AS summary"""
+_STATE: Final = text(f"""
+SELECT {_STATE_OF_SESSION} FROM sessions opened
+ WHERE opened.organization_id = :organization_id AND opened.id = :session_id
+""")
+
+_OPEN_TURN: Final = text(f"""
 WITH opened AS (
-  INSERT INTO sessions (organization_id, id, owner_id, title) VALUES (:organization_id, :session_id, :owner_id, :title)
-  ON CONFLICT (organization_id, id) DO UPDATE SET updated_at = now()
-  RETURNING owner_id
+  INSERT INTO sessions (organization_id, id, owner_id, title, bot_id)
+  VALUES (:organization_id, :session_id, :owner_id, :title, CAST(:bot_id AS text))
+  ON CONFLICT (organization_id, id) DO UPDATE
+    SET updated_at = now(),
+        title = CASE sessions.title_source WHEN 'file' THEN excluded.title ELSE sessions.title END,
+        title_source = CASE sessions.title_source WHEN 'file' THEN 'question' ELSE sessions.title_source END,
+        bot_id = CASE WHEN :names_bot THEN excluded.bot_id ELSE sessions.bot_id END
+  RETURNING owner_id, title_source, summary, summary_through, bot_id
 ), added AS (
-  INSERT INTO messages (id, organization_id, session_id, role, content, status, model)
-  SELECT turn.id, :organization_id, :session_id, turn.role, turn.content, turn.status, turn.model
+  INSERT INTO messages (id, organization_id, session_id, role, content, status, model, bot_version_id)
+  SELECT turn.id, :organization_id, :session_id, turn.role, turn.content, turn.status, turn.model, turn.bot_version_id
     FROM opened,
-         (VALUES (1, CAST(:question_id AS text), 'user', CAST(:question AS text), 'complete', NULL),
-                 (2, :answer_id, 'assistant', '', 'streaming', CAST(:model AS text)))
-           AS turn (n, id, role, content, status, model)
+         (VALUES (1, CAST(:question_id AS text), 'user', CAST(:question AS text), 'complete', NULL, NULL),
+                 (2, :answer_id, 'assistant', '', 'streaming', CAST(:model AS text),
+                  CAST(:bot_version_id AS text)))
+           AS turn (n, id, role, content, status, model, bot_version_id)
    WHERE opened.owner_id = :owner_id
    ORDER BY turn.n
 )
-SELECT opened.owner_id,
+SELECT opened.owner_id, {_STATE_OF_SESSION},
        ARRAY(SELECT ROW(earlier.role, earlier.content)
                FROM (SELECT role, content, position FROM messages
                       WHERE organization_id = :organization_id AND session_id = :session_id AND active
@@ -40,17 +62,26 @@ SELECT opened.owner_id,
 """)
 """One statement: the turn is stored only in a session of the caller's, and the history is the one before it."""
 
+_HAND_TO_BOT: Final = text("""
+UPDATE messages SET model = :model, bot_version_id = :bot_version_id
+ WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
+""")
+
 _INTERRUPT_DEAD_ANSWER: Final = text("""
 UPDATE messages SET status = 'interrupted', finish_reason = 'interrupted', updated_at = now()
  WHERE organization_id = :organization_id AND session_id = :session_id AND status = 'streaming' AND updated_at < :before
 """)
 
-_FINISH_ANSWER: Final = text("""
+_FINISH: Final = """
 UPDATE messages SET content = :content, status = :status, sources = CAST(:sources AS jsonb),
        usage = CAST(:usage AS jsonb), model = :model, refused = :refused, finish_reason = :finish_reason,
-       latency_ms = :latency_ms, error = CAST(:error AS jsonb), fallback = :fallback, updated_at = now()
+       latency_ms = :latency_ms, error = CAST(:error AS jsonb), fallback = :fallback,
+       guardrails = CAST(:guardrails AS jsonb), updated_at = now()
  WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
-""")
+"""
+_FINISH_ANSWER: Final = text(_FINISH)
+_FINISH_AND_NOTE: Final = text(f"WITH noted AS ({NOTE_CALLS}) {_FINISH}")
+"""One statement: what an answer cost is in the ledger when the answer is stored, and costs it no round trip."""
 
 _STORED: Final = text("""
 SELECT m.session_id, m.content, m.status, m.sources, m.usage, m.model, m.refused, m.finish_reason, m.error, m.fallback,
@@ -85,7 +116,7 @@ class StoredTurn:
 
 @dataclass(frozen=True, slots=True)
 class NewTurn:
-    """A question and the answer that is about to be streamed."""
+    """A question and the answer that is about to be streamed. Where it names no bot, the session keeps its own."""
 
     session_id: str
     title: str
@@ -93,6 +124,9 @@ class NewTurn:
     question: str
     answer_id: str
     model: str
+    bot_id: str | None = None
+    bot_version_id: str | None = None
+    names_bot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +146,31 @@ class StoredAnswer:
     question: str
 
 
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What a turn must know of its session. `files_id` is the collection of its own files, if it has any.
+
+    The summary is of older messages of the branch that is shown.
+    """
+
+    title_source: str = "question"
+    files_id: str | None = None
+    summary: str | None = None
+    bot_id: str | None = None
+    """The bot that answered last; None is the environment's."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTurn:
+    """What a turn begins with: the messages before it, oldest first, and its session."""
+
+    history: list[StoredTurn]
+    state: SessionState
+
+
 class TurnRepository(TextRepository):
-    async def open_turn(self, turn: NewTurn, *, history: int) -> list[StoredTurn] | None:
-        """Store the turn, in a new session or in one of the caller's; returns its last messages before, oldest first.
+    async def open_turn(self, turn: NewTurn, *, history: int) -> OpenedTurn | None:
+        """Store the turn, in a new session or in one of the caller's; returns its last messages before it.
 
         None when the session is somebody else's. Raises SessionBusy while another turn of it is being answered.
         """
@@ -136,7 +192,28 @@ class TurnRepository(TextRepository):
             raise
         if row.owner_id != self.principal.id:
             return None
-        return [StoredTurn(*message) for message in row.history]
+        return OpenedTurn([StoredTurn(*message) for message in row.history], _state(row))
+
+    async def hand_to_bot(self, answer_id: str, *, model: str, bot_version_id: str | None) -> None:
+        """Note who answers, where that is the session's bot, which is known only when the turn is open."""
+        await self.session.execute(
+            _HAND_TO_BOT,
+            {
+                "organization_id": self.organization_id,
+                "answer_id": answer_id,
+                "model": model,
+                "bot_version_id": bot_version_id,
+            },
+        )
+
+    async def state(self, session_id: str) -> SessionState:
+        """That of a session, for turns that begin a branch of it."""
+        row = (
+            await self.session.execute(
+                _STATE, {"organization_id": self.organization_id, "session_id": session_id}
+            )
+        ).one_or_none()
+        return SessionState() if row is None else _state(row)
 
     async def interrupt_dead_answer(self, session_id: str, *, before: datetime) -> None:
         """Let go of a session whose answer was left streaming, by a process that must have died since."""
@@ -145,11 +222,23 @@ class TurnRepository(TextRepository):
             {"organization_id": self.organization_id, "session_id": session_id, "before": before},
         )
 
-    async def finish_answer(self, answer_id: str, values: Mapping[str, Any]) -> None:
-        """Write what became of an answer, unless it was finished already (or its session deleted)."""
+    async def finish_answer(
+        self,
+        answer_id: str,
+        values: Mapping[str, Any],
+        *,
+        payer: Payer | None = None,
+        calls: Sequence[ModelCall] = (),
+    ) -> None:
+        """Write what became of an answer, unless it was finished already (or its session deleted).
+
+        The calls of models made for it are noted in any case.
+        """
+        noted = call_parameters(payer, calls) if payer and calls else {}
         await self.session.execute(
-            _FINISH_ANSWER,
+            _FINISH_AND_NOTE if noted else _FINISH_ANSWER,
             {
+                **noted,
                 "organization_id": self.organization_id,
                 "answer_id": answer_id,
                 **values,
@@ -157,6 +246,7 @@ class TurnRepository(TextRepository):
                 "usage": json.dumps(values["usage"]),
                 "error": None if values.get("error") is None else json.dumps(values["error"]),
                 "fallback": values.get("fallback"),
+                "guardrails": None if values.get("guardrails") is None else json.dumps(values["guardrails"]),
             },
         )
 
@@ -203,6 +293,10 @@ class TurnRepository(TextRepository):
             "finish_reason": finish_reason,
         }
         return (await self.session.scalar(_END_DEAD, values)) is not None
+
+
+def _state(row: Any) -> SessionState:
+    return SessionState(row.title_source, row.files_id, row.summary, row.bot_id)
 
 
 async def notify(session: AnyTransaction, channel: str, payload: str) -> None:

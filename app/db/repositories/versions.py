@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import and_, delete, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
@@ -66,17 +66,31 @@ class VersionRepository(Repository):
             select(Document).where(
                 Document.organization_id == self.organization_id,
                 Document.collection_id == collection_id,
-                Document.origin == origin,
+                or_(
+                    Document.origin == origin,
+                    and_(Document.other_origins.contains([origin]), Document.other_origins != []),
+                ),
             )
         )
         return document
 
     async def adopt(self, document: Document, origin: str) -> Document:
-        """Remember where a document comes from, unless another one of the collection does."""
+        """Remember where a document comes from, also from there, unless another one of the collection does."""
         taken = await self.find_by_origin(collection_id=document.collection_id, origin=origin)
         if taken is not None:
             return document
-        return await self._show(document.id, {"origin": origin}) or document
+        values: dict[str, Any] = {"origin": origin}
+        if document.origin is not None:
+            values = {"other_origins": [*document.other_origins, origin]}
+        return await self._show(document.id, values) or document
+
+    async def part(self, document: Document, origin: str) -> Document | None:
+        """The document does not come from there any more, but from its other origins; None when it is gone."""
+        others = [other for other in document.other_origins if other != origin]
+        first = document.origin
+        if first == origin:
+            first, *others = others
+        return await self._show(document.id, {"origin": first, "other_origins": others})
 
     async def start_again(self, document_id: str, values: Mapping[str, Any]) -> Document | None:
         """The document as a new generation that waits to be processed; what is served stays. None when it is gone."""

@@ -19,7 +19,9 @@ SELECT c.id,
    AND (c.visibility = 'organization' OR c.owner_id = :user_id OR u.user_id IS NOT NULL)
 """)
 _EXISTING: Final = text("""
-SELECT id FROM collections WHERE organization_id = :organization_id AND id = ANY(CAST(:ids AS text[]))
+SELECT id FROM collections
+ WHERE organization_id = :organization_id AND id = ANY(CAST(:ids AS text[]))
+   AND (session_id IS NULL OR created_by = :user_id)
 """)
 
 
@@ -32,12 +34,17 @@ class VisibilityRepository(TextRepository):
         return {row.id: Level(row.level) for row in rows}
 
     async def missing(self, collection_ids: Ids[str]) -> set[str]:
-        """Those of the ids that are not collections of the organization."""
+        """Those of the ids that are not collections of the organization, or are of somebody else's session."""
         return set(collection_ids) - (await self.existing(collection_ids)).keys()
 
     async def existing(self, collection_ids: Ids[str]) -> dict[str, Level]:
-        """Those of the ids that are collections of the organization, all of them writable."""
+        """Those of the ids that are not `missing`, all of them writable."""
         rows = await self.session.execute(
-            _EXISTING, {"organization_id": self.organization_id, "ids": sorted(collection_ids)}
+            _EXISTING,
+            {
+                "organization_id": self.organization_id,
+                "ids": sorted(collection_ids),
+                "user_id": self.principal.id,
+            },
         )
         return dict.fromkeys((row.id for row in rows), Level.WRITE)

@@ -17,6 +17,7 @@ def main() -> None:
 
     from app.rag.parsing import confinement
 
+    confinement.come_last()
     confinement.limit_resources(
         memory_bytes=request["limits"]["memory_bytes"],
         cpu_seconds=request["cpu_seconds"],

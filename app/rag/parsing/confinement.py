@@ -38,6 +38,15 @@ _AUDITED: Final = (
 )
 
 
+_NICENESS: Final = 10
+
+
+def come_last() -> None:
+    """Take the processor only where nobody who answers requests wants it."""
+    with contextlib.suppress(OSError):
+        os.nice(_NICENESS)
+
+
 def limit_resources(*, memory_bytes: int, cpu_seconds: int, most_cpu_seconds: int) -> None:
     """Address space and processor time; no core dump; few open files. The end of the parent is the end of the child."""
     _lower(resource.RLIMIT_CPU, cpu_seconds, most_cpu_seconds)

@@ -1,24 +1,28 @@
 """The server's side of parsing: a fresh child for each file, which can cost no more than that file.
 
 The child has an empty environment, an empty working folder, a session of its own, and the limits of `ParseLimits`; what is left
-of it is killed when it has answered, when its time is up, and when nobody waits for it any more.
+of it is killed when it has answered, when its time is up, and when nobody waits for it any more. Only text in UTF-8, for which no
+parser is needed, is read here.
 """
 
 import asyncio
+import base64
 import contextlib
+import io
 import json
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
-from app.rag.parsing.answer import read_page
+from app.rag.parsing import plain
+from app.rag.parsing.answer import Answer, Job, read_page
 from app.rag.parsing.model import (
     MEBIBYTE,
     FailureCode,
@@ -34,6 +38,7 @@ from app.rag.parsing.sniffing import inspect_type
 _CHILD: Final = Path(__file__).with_name("child.py")
 _ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "OMP_THREAD_LIMIT": "1"}
 _READ_BYTES: Final = 1 << 18
+_PLAIN_BYTES: Final = 8 * MEBIBYTE
 
 Progress = Callable[[float], None]
 
@@ -56,6 +61,10 @@ async def parse_file(
         absolute, kind, size_bytes = await asyncio.to_thread(_inspect, path, filename, content_type)
     except FileNotFoundError:
         raise ParseFailed(FailureCode.FILE_MISSING, retryable=True) from None
+    if kind is Kind.TEXT and size_bytes <= min(_PLAIN_BYTES, limits.output_bytes // 8):
+        document = await asyncio.to_thread(_read_plain, path, filename, limits)
+        if document is not None:
+            return document
     megabytes = size_bytes / MEBIBYTE
     cpu_seconds = ceil(limits.cpu_seconds + limits.cpu_seconds_per_megabyte * megabytes)
     request: dict[str, Any] = {
@@ -76,6 +85,64 @@ async def parse_file(
             raise
     # The fast reader of PDFs is a C++ library, and what kills it may be nothing to one in Python.
     return await _parse_in_child({**request, "engine": "pypdf"}, kind, limits, deadline, on_progress)
+
+
+def _read_plain(path: Path, filename: str, limits: ParseLimits) -> ParsedDocument | None:
+    """A text in UTF-8, which takes no parser, so nothing that a file can do: a child takes longer to start than this takes.
+
+    None where it is in another encoding, or none. Raises ParseFailed.
+    """
+    try:
+        content = path.read_bytes()
+        content.decode()
+    except FileNotFoundError:
+        raise ParseFailed(FailureCode.FILE_MISSING, retryable=True) from None
+    except UnicodeDecodeError:
+        return None
+    if 0 in content:
+        return None
+    lines = io.BytesIO()
+    answer = Answer(lines, limits)
+    job = Job(path, filename, Kind.TEXT, "", limits, content=content)
+    plain.parse(job, answer)
+    answer.done()
+    return _read(lines.getvalue().splitlines(), 0, Kind.TEXT)
+
+
+async def draw_page(
+    path: Path,
+    *,
+    number: int,
+    width: int,
+    boxes: Sequence[Sequence[float]] = (),
+    limits: ParseLimits | None = None,
+) -> bytes:
+    """A page of a PDF (from 1), so many pixels wide, as WebP with boxes (points from the top left) marked.
+
+    Raises ParseFailed, and nothing else for anything that a file can do.
+    """
+    limits = limits or ParseLimits(seconds=20, output_bytes=32 * MEBIBYTE)
+    request: dict[str, Any] = {
+        "path": str(await asyncio.to_thread(path.absolute)),
+        "filename": "",
+        "kind": Kind.PDF,
+        "content_type": "",
+        "limits": asdict(limits),
+        "cpu_seconds": ceil(limits.cpu_seconds),
+        "most_cpu_seconds": ceil(limits.cpu_seconds) + 2,
+        "engine": "",
+        "picture": {"number": number, "width": width, "boxes": [list(box) for box in boxes]},
+    }
+    deadline = asyncio.get_running_loop().time() + limits.seconds
+    folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="ibid-draw-")
+    try:
+        lines, status = await _converse(request, limits, deadline, None, folder)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+        return base64.b64decode(json.loads(lines[0])["picture"], validate=True)
+    _read(lines, status, Kind.PDF)
+    raise ParseFailed(FailureCode.PARSER_CRASHED)
 
 
 def _inspect(path: Path, filename: str, content_type: str | None) -> tuple[str, Kind, int]:

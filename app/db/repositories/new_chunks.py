@@ -1,0 +1,107 @@
+"""Chunks on their way into the database: a column each, encoded as PostgreSQL reads it.
+
+What pgvector's own classes take 20 µs a chunk for is done here for all chunks at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from struct import Struct
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector, SparseVector
+
+from app.core import ids
+from app.core.retrieval import TERM_DIMENSION, WeighedTerms
+
+_HALF_HEAD: Final = Struct(">HH")
+_SPARSE_HEAD: Final = Struct(">iii")
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A chunk to store: offsets are code points into the text of its page, the embedding has one model's dimension.
+
+    `terms` are made with the stemmer of its `language` (see `app.rag.terms`).
+    """
+
+    ordinal: int
+    page: int
+    start: int
+    end: int
+    text: str
+    language: str
+    terms: WeighedTerms
+    embedding: NDArray[np.floating[Any]]
+    heading: str | None = None
+    """The headings that it stands under, the highest first."""
+
+
+def sparse(terms: Mapping[int, float]) -> SparseVector:
+    """Terms with their weights as the database keeps them; terms count from 1, the positions of a vector from 0."""
+    return SparseVector({term - 1: weight for term, weight in terms.items()}, TERM_DIMENSION)
+
+
+def columns(chunks: Sequence[NewChunk]) -> dict[str, Any]:
+    """The chunks as parameters: one array a column, each chunk with a new id.
+
+    An array of arrays would have to be rectangular, so the terms of all stand in one: those of a chunk from its
+    `first_terms` to its `last_terms`. As text, which takes asyncpg less time than so many numbers do.
+    """
+    ends = list(accumulate((len(chunk.terms.numbers) for chunk in chunks), initial=0))
+    terms = np.concatenate([chunk.terms.numbers for chunk in chunks]).tolist() if chunks else []
+    return {
+        "chunk_ids": [ids.new(ids.Prefix.CHUNK) for _ in chunks],
+        "ordinals": [chunk.ordinal for chunk in chunks],
+        "pages": [chunk.page for chunk in chunks],
+        "starts": [chunk.start for chunk in chunks],
+        "ends": [chunk.end for chunk in chunks],
+        "texts": [chunk.text for chunk in chunks],
+        "headings": [chunk.heading for chunk in chunks],
+        "chunk_languages": [chunk.language for chunk in chunks],
+        "terms": f"{{{str(terms)[1:-1]}}}",
+        "first_terms": [end + 1 for end in ends[:-1]],
+        "last_terms": ends[1:],
+        "weights": _weights(chunks, ends),
+        "embeddings": _embeddings(chunks),
+    }
+
+
+def _weights(chunks: Sequence[NewChunk], ends: Sequence[int]) -> list[SparseVector]:
+    if not chunks:
+        return []
+    positions = (np.concatenate([chunk.terms.numbers for chunk in chunks]) - 1).astype(">i4").tobytes()
+    weights = np.concatenate([chunk.terms.weights for chunk in chunks]).astype(">f4").tobytes()
+    return [
+        _EncodedSparse(
+            _SPARSE_HEAD.pack(TERM_DIMENSION, end - start, 0)
+            + positions[4 * start : 4 * end]
+            + weights[4 * start : 4 * end]
+        )
+        for start, end in pairwise(ends)
+    ]
+
+
+def _embeddings(chunks: Sequence[NewChunk]) -> list[HalfVector]:
+    encoded = (np.asarray(chunk.embedding, ">f2") for chunk in chunks)
+    return [_EncodedHalf(_HALF_HEAD.pack(len(vector), 0) + vector.tobytes()) for vector in encoded]
+
+
+class _EncodedSparse(SparseVector):
+    """Passes for pgvector's, of which only the binary form is asked for."""
+
+    def __init__(self, binary: bytes) -> None:
+        self._binary = binary
+
+    def to_binary(self) -> bytes:
+        return self._binary
+
+
+class _EncodedHalf(HalfVector):
+    def __init__(self, binary: bytes) -> None:
+        self._binary = binary
+
+    def to_binary(self) -> bytes:
+        return self._binary

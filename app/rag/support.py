@@ -1,0 +1,377 @@
+"""Whether the source that a sentence of an answer cites says it: exact in its facts, near in its words.
+
+A statement is supported by the span of its source that has every number, unit and name of it, denies what it denies, and has
+most of its words (by stem). What a model writes may be shorter than its source, in other forms of the words and in another
+order; it may not have another number, another name or the opposite sense. Of a statement in another language than its source
+only the facts can be compared; without any, nothing is said of it. All work is bounded, below a millisecond for five sources.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from app.rag import facts, languages, questions, refusals, sentences
+from app.rag.facts import Number
+from app.rag.sentences import Span, Word
+
+_CITATIONS: Final = re.compile(r"(?:[ \t]*\[\d{1,4}\])+")
+_DIGITS: Final = re.compile(r"\d+")
+_MOST_CITATIONS: Final = 60
+_MOST_STATEMENT_CHARACTERS: Final = 1_200
+_MOST_SOURCE_CHARACTERS: Final = 12_000
+_MOST_SENTENCES: Final = 200
+_LANGUAGE_CHARACTERS: Final = 300
+_WINDOW: Final = 3
+"""A statement may draw on as many neighbouring sentences of its source."""
+
+LEAST_COVERAGE: Final = 0.6
+"""The share of a statement's words that its source must have: right statements of models have more, of other passages less."""
+_LEAST_OF_CLAUSE: Final = 0.6
+_OTHER_LANGUAGE_COVERAGE: Final = 0.25
+_LEAST_PREFIX: Final = 5
+_LONGEST_GAP: Final = 8
+_CLAUSES: Final = re.compile(
+    r"[,;:()–—]|\b(?:but|although|though|while|whereas|however|tetapi|namun|walaupun|pero|aunque|mais|aber|sondern|and|dan|y|et|und)\b|，|；|、"
+)
+# Openers of sentences, which are capitalised for their place.
+_OPENERS: Final = frozenset(
+    """additionally also however moreover furthermore therefore thus overall finally further instead meanwhile similarly specifically
+    generally currently typically usually yes no based according both each every some many most several all these those its
+    selain juga namun oleh sebaliknya kesimpulannya secara ya tidak menurut berdasarkan setiap semua
+    además también sin por según cada todos sí según en outre de plus selon chaque oui non außerdem zudem ja nein laut""".split()
+)
+_LEAST_SMALL_WORDS: Final = 2
+_CAPITALISES_NOUNS: Final = "de"
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A statement of an answer (`text[start:end]`) and what the source `n` that it cites says of it.
+
+    `supported` is None where that can't be told. The span is the best matching one of the source's text, None where none does.
+    """
+
+    n: int
+    start: int
+    end: int
+    supported: bool | None
+    span: Span | None
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What is compared of a sentence."""
+
+    start: int
+    end: int
+    text: str
+    stems: frozenset[str]
+    numbers: tuple[Number, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    text: str
+    language: str
+    sentences: tuple[_Text, ...]
+    keys: frozenset[str]
+
+
+def check(answer: str, sources: Mapping[int, tuple[str, str]]) -> list[Citation]:
+    """Each citation of an answer, in order. `sources` are titles and texts by number; others than these are left out."""
+    found: list[Citation] = []
+    for span, numbers in _statements(answer):
+        known = [number for number in numbers if number in sources]
+        found.extend(_checked(answer, span, known, sources))
+    return found
+
+
+def check_last(answer: str, numbers: Sequence[int], sources: Mapping[int, tuple[str, str]]) -> list[Citation]:
+    """The citations of an answer that has come as far as the markers of these numbers, which follow it."""
+    markers = list(_CITATIONS.finditer(answer))
+    if markers and not answer[markers[-1].end() :].strip():
+        markers, answer = (
+            markers[:-1],
+            answer[: markers[-1].start()],
+        )  # "[1] [2]": both are of the same statement
+    start = max(markers[-1].end() if markers else 0, len(answer) - _MOST_STATEMENT_CHARACTERS)
+    span = _last_sentence(answer, start, len(answer))
+    known = [number for number in numbers if number in sources]
+    return list(_checked(answer, span, known, sources)) if span else []
+
+
+def _statements(answer: str) -> Iterator[tuple[Span, list[int]]]:
+    """The statement before each group of markers: from the end of the sentence or the markers before it."""
+    position = 0
+    for count, match in enumerate(_CITATIONS.finditer(answer)):
+        if count >= _MOST_CITATIONS:
+            return
+        start = max(position, match.start() - _MOST_STATEMENT_CHARACTERS)
+        span = _last_sentence(answer, start, match.start())
+        position = match.end()
+        if span:
+            yield span, list(dict.fromkeys(map(int, _DIGITS.findall(match[0]))))
+
+
+def _last_sentence(answer: str, start: int, end: int) -> Span | None:
+    stretch = answer[start:end]
+    found = sentences.split(stretch, max_chars=_MOST_STATEMENT_CHARACTERS)
+    if not found or not sentences.words(stretch):
+        return None
+    last = found[-1]
+    return Span(start + last.start, start + last.end)
+
+
+def _checked(
+    answer: str, span: Span, numbers: Sequence[int], sources: Mapping[int, tuple[str, str]]
+) -> Iterator[Citation]:
+    statement = answer[span.start : span.end]
+    results = [_supports(statement, *sources[number]) for number in numbers]
+    together: bool | None = False
+    if len(numbers) > 1 and not all(supported for supported, _, _ in results):
+        text = "\n\n".join(sources[number][1] for number in numbers)
+        title = " ".join(sources[number][0] for number in numbers)
+        together = _supports(statement, title, text)[0]
+    for number, (supported, best, coverage) in zip(numbers, results, strict=True):
+        shares = together and coverage >= LEAST_COVERAGE / len(numbers)
+        yield Citation(
+            number, span.start, span.end, supported or (True if shares else supported), best, coverage
+        )
+
+
+def _supports(statement: str, title: str, text: str) -> tuple[bool | None, Span | None, float]:
+    place = text.find(statement)
+    if place >= 0:
+        return True, Span(place, place + len(statement)), 1.0
+    source = _read(text[:_MOST_SOURCE_CHARACTERS], title)
+    said = _said(statement, 0, len(statement), source.language)
+    best, coverage = _best_window(said, source)
+    if coverage < _OTHER_LANGUAGE_COVERAGE and _is_in_another_language(statement, said, source):
+        return _by_facts(statement, said, source), None, coverage
+    if best is None:
+        return False, None, coverage
+    span = Span(best[0].start, best[-1].end)
+    least = 0.8 if source.language == _CAPITALISES_NOUNS else LEAST_COVERAGE
+    supported = (
+        coverage >= least
+        and _has_numbers(said.numbers, [number for each in best for number in each.numbers])
+        and _has_names(statement, source)
+        and not _is_denied(statement, said, best)
+        and not _is_exchanged(statement, said, best)
+        and not _is_replaced(said, best, source.language)
+    )
+    return supported, span, coverage
+
+
+@lru_cache(maxsize=64)
+def _read(text: str, title: str) -> _Source:
+    language = refusals.language_of(text[:_LANGUAGE_CHARACTERS])
+    found = [_said(text, start, end, language) for start, end, *_ in sentences.split(text)[:_MOST_SENTENCES]]
+    keys = {key for each in found for key in each.keys} | {word.key for word in sentences.words(title)}
+    return _Source(text, language, tuple(found), frozenset(keys))
+
+
+def _said(text: str, start: int, end: int, language: str) -> _Text:
+    piece = text[start:end]
+    keys = tuple(word.key for word in sentences.words(piece))
+    content = (key for key in keys if key not in questions.FUNCTION_WORDS and not facts.is_number(key))
+    return _Text(
+        start,
+        end,
+        piece,
+        frozenset(_stem(key, language) for key in content),
+        tuple(facts.numbers(piece, keys)),
+        keys,
+    )
+
+
+@lru_cache(maxsize=32_768)
+def _stem(key: str, language: str) -> str:
+    return key if sentences.is_dense(key) else languages.stem(key, language)
+
+
+def _best_window(said: _Text, source: _Source) -> tuple[Sequence[_Text] | None, float]:
+    """The fewest neighbouring sentences with the most of what is said, and which share of its words that is."""
+    if not said.stems:
+        value = {number.value for number in said.numbers}
+        having = [each for each in source.sentences if value & {number.value for number in each.numbers}]
+        return (having[:1], 1.0) if having else (None, 0.0)
+    having_each = [
+        frozenset(stem for stem in said.stems if _has(stem, each.stems)) for each in source.sentences
+    ]
+    best: Sequence[_Text] | None = None
+    most = (0.0, 0, 0)
+    wanted = {number.value for number in said.numbers}
+    for size in range(1, _WINDOW + 1):
+        for first in range(len(source.sentences) - size + 1):
+            window = source.sentences[first : first + size]
+            found: frozenset[str] = frozenset().union(*having_each[first : first + size])
+            values = len(wanted & {number.value for each in window for number in each.numbers})
+            score = (len(found) / len(said.stems) + values, -size, -first)
+            if found and score[0] > most[0]:
+                best, most = window, score
+    if best is None:
+        return None, 0.0
+    share = frozenset().union(*(each.stems for each in best))
+    return best, sum(_has(stem, share) for stem in said.stems) / len(said.stems)
+
+
+def _has(stem: str, stems: frozenset[str]) -> bool:
+    """Whether a stem, or a word of the same beginning, is among others."""
+    if stem in stems:
+        return True
+    if len(stem) < _LEAST_PREFIX or sentences.is_dense(stem):
+        return False
+    prefix = stem[: max(_LEAST_PREFIX, len(stem) * 2 // 3)]
+    return any(other.startswith(prefix) for other in stems)
+
+
+def _has_numbers(wanted: Sequence[Number], found: Sequence[Number]) -> bool:
+    """Whether all numbers are there, none of them of another unit."""
+    for number in wanted:
+        same = [other for other in found if other.value == number.value]
+        if not same:
+            return False
+        units = {other.unit for other in same}
+        if number.unit is not None and None not in units and number.unit not in units:
+            return False
+    return True
+
+
+def _names(statement: str) -> Iterator[str]:
+    """Words written as names, and codes; the first word of a sentence unless it only opens it."""
+    for place, word in enumerate(_words(statement)):
+        key = word.key
+        if not word.capitalised or key in questions.FUNCTION_WORDS or facts.is_number(key):
+            continue
+        if place == 0 and key in _OPENERS:
+            continue
+        yield key
+
+
+def _words(statement: str) -> list[Word]:
+    return sentences.words(statement)
+
+
+def _has_names(statement: str, source: _Source) -> bool:
+    if source.language == _CAPITALISES_NOUNS:
+        return True
+    return all(_is_named(key, source.keys) for key in _names(statement))
+
+
+def _is_named(key: str, keys: frozenset[str]) -> bool:
+    """Whether a name is there, perhaps with another ending (Malaysian, Malaysia)."""
+    if key in keys:
+        return True
+    if len(key) < 4:
+        return False
+    prefix = key[: max(4, len(key) - 3)]
+    return any(other.startswith(prefix) and abs(len(other) - len(key)) <= 3 for other in keys)
+
+
+def _is_denied(statement: str, said: _Text, window: Sequence[_Text]) -> bool:
+    """Whether the nearest clause of the source says the opposite."""
+    clauses = [
+        clause for each in window for clause in _CLAUSES.split(each.text) if clause and not clause.isspace()
+    ]
+    keys = set(said.keys)
+    shared = [len(keys & {word.key for word in sentences.words(clause)}) for clause in clauses]
+    most = max(shared)
+    is_denied = questions.negates(clauses[shared.index(most)])
+    if questions.negates(statement):
+        # A clause too short to say it has its negation, if any, in another one.
+        says_it = most >= _LEAST_OF_CLAUSE * len(keys)
+        if not is_denied and (says_it or not any(questions.negates(each.text) for each in window)):
+            return True
+    elif is_denied:
+        return True
+    return questions.is_opposed(keys, {key for each in window for key in each.keys})
+
+
+def _is_exchanged(statement: str, said: _Text, window: Sequence[_Text]) -> bool:
+    """Whether two names or numbers have changed places in an otherwise literal copy."""
+    names = set(_names(statement))
+    here = [facts.value(key) for key in said.keys]
+    stated = names | {value for value in here if value[:1].isdigit()}
+    if sum(key in stated for key in here) < 2:
+        return False
+    there = [facts.value(key) for each in window for key in each.keys]
+    is_copy = _is_within(
+        [key for key in here if key not in stated], [key for key in there if key not in stated]
+    )
+    return is_copy and not _is_within(here, there)
+
+
+def _is_replaced(said: _Text, window: Sequence[_Text], language: str) -> bool:
+    """Whether words that the source does not have stand where it has others, between the same words as there."""
+    there = [_stem(key, language) for each in window for key in each.keys]
+    known = frozenset(there)
+    keys = [_stem(key, language) for key in said.keys]
+    first = 0
+    while first < len(keys):
+        last = first
+        while last < len(keys) and not _has(keys[last], known):
+            last += 1
+        if last > first:
+            # Of pairs of characters, two are one other character: 是 for 为.
+            least = 3 if sentences.is_dense(keys[first]) else 1
+            content = sum(key in said.stems for key in keys[first:last])
+            if content >= least and _stands_otherwise(
+                there, keys[max(0, first - 2) : first], keys[last : last + 2]
+            ):
+                return True
+        first = last + 1
+    return False
+
+
+def _stands_otherwise(there: Sequence[str], before: Sequence[str], after: Sequence[str]) -> bool:
+    """Whether the words before and after a gap stand in the source with something else, and not too much, between them."""
+    if not before or not after:
+        edge = before or after
+        return len(edge) > 1 and any(
+            there[place : place + 2] == list(edge) and (place + 2 < len(there) if before else place > 0)
+            for place in range(len(there) - 1)
+        )
+    for place, key in enumerate(there):
+        if key == before[-1]:
+            gap = there[place + 1 : place + 2 + _LONGEST_GAP]
+            if after[0] in gap[1:]:
+                return True
+    return False
+
+
+def _is_within(keys: Sequence[str], there: Sequence[str]) -> bool:
+    """Whether the words stand there in this order."""
+    rest = iter(there)
+    return all(key in rest for key in keys)
+
+
+def _is_in_another_language(statement: str, said: _Text, source: _Source) -> bool:
+    """Whether a statement is in another script than its source, or shares none of the small words with it."""
+    if _is_latin(statement) != _is_latin(source.text):
+        return True
+    small = [key for key in said.keys if key in questions.FUNCTION_WORDS]
+    if len(small) < _LEAST_SMALL_WORDS or not source.keys.isdisjoint(small):
+        return False
+    return refusals.language_of(statement) != source.language
+
+
+def _is_latin(text: str) -> bool:
+    letters = [character for character in text[:_LANGUAGE_CHARACTERS] if character.isalpha()]
+    return 2 * sum(character < "\u0250" for character in letters) >= len(letters)
+
+
+def _by_facts(statement: str, said: _Text, source: _Source) -> bool | None:
+    """Of a statement in another language: its numbers and names, as far as they are written alike."""
+    values = {number.value for each in source.sentences for number in each.numbers}
+    wanted = {number.value for number in said.numbers}
+    if not wanted <= values:
+        return False
+    names = list(_names(statement[1:]))  # its first letter is capital for its place
+    known = sum(_is_named(key, source.keys) for key in names)
+    tells = any(len(value) > 1 for value in wanted) or known
+    return True if tells and 2 * known >= len(names) else None

@@ -1,0 +1,203 @@
+"""The passages for a question, as a bot wants them: searched, in order, merged, and within its budget."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from app.core.bots import Bot, Expansion, PiiPolicy
+from app.core.counters import counters
+from app.core.errors import AppError
+from app.core.principal import Principal
+from app.core.retrieval import EVERYTHING, Hit, SearchFilter
+from app.core.usage import Purpose
+from app.db.repositories.chunks import ChunkRepository
+from app.rag import conversation, expansion, passages
+from app.rag.llms import ChatModel, Turn
+from app.rag.passages import Gap
+from app.services import bots, reranking, retrieval, usage
+from app.services.guarding import Guard
+from app.services.reranking import Reranking
+from app.services.runtime import Runtime
+from app.services.usage import Ledger
+
+log = structlog.get_logger(__name__)
+
+_EXPANSION_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a question found. `question` is what was searched with; `hits` are merged passages unless chunks were wanted."""
+
+    question: str
+    hits: list[Hit]
+    relevant: bool
+    """Whether any of it has enough to do with the question to answer from it at all."""
+    reranking: Reranking | None = None
+
+
+async def find(
+    runtime: Runtime,
+    principal: Principal,
+    bot: Bot,
+    question: str,
+    *,
+    limit: int,
+    where: SearchFilter = EVERYTHING,
+    shown: str | None = None,
+    history: Sequence[Turn] = (),
+    merged: bool = True,
+    explained: bool = False,
+    ledger: Ledger,
+) -> Found:
+    """At most `limit` passages within what the bot and the caller reach, best first.
+
+    `shown` is what a provider may see of the question. A bot that hides personal data from providers gives them nothing else
+    either: its questions are not expanded, and its passages are not sent away to be put in order.
+
+    `history` is for bots without a model, which can't make a question standalone: where the question says too little to
+    be answered, the one before it is searched with. Raises what `retrieval.search` raises.
+    """
+    searching = _Searching(runtime, principal, bot, where, limit, explained, ledger)
+    hits, relevant = await searching.hits(question, shown)
+    if (
+        not relevant
+        and not searching.hides
+        and (with_before := conversation.with_question_before(history, question))
+    ):
+        found, is_enough = await searching.hits(with_before)
+        if is_enough:
+            question, hits, relevant = with_before, found, True
+    hits, reranked = await reranking.rerank(runtime, bot, question, hits, ledger)
+    if not merged:
+        return Found(question, hits[:limit], relevant, reranked)
+    between = await _between(runtime, principal, passages.gaps(hits))
+    composed = passages.compose(
+        hits, limit=limit, context_tokens=bot.retrieval.context_tokens, between=between
+    )
+    return Found(question, composed, relevant, reranked)
+
+
+async def search(
+    runtime: Runtime,
+    principal: Principal,
+    question: str,
+    *,
+    bot_id: str | None,
+    limit: int | None,
+    where: SearchFilter,
+    merged: bool,
+    explained: bool,
+) -> Found:
+    """The same for a search alone; relevance is not asked for. Raises BotNotFound, and what `find` raises."""
+    bot = await bots.resolve(runtime, principal, bot_id)
+    wanted = limit or bot.retrieval.top_k or runtime.settings.top_k_default
+    async with usage.account(runtime, principal, bot_id=bot.id) as ledger:
+        return await find(
+            runtime,
+            principal,
+            bot,
+            question,
+            limit=wanted,
+            where=where,
+            shown=Guard(bot).question(question),
+            merged=merged,
+            explained=explained,
+            ledger=ledger,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Searching:
+    """The searches of one question, which differ in nothing but its words."""
+
+    runtime: Runtime
+    principal: Principal
+    bot: Bot
+    where: SearchFilter
+    limit: int
+    explained: bool
+    ledger: Ledger
+
+    @property
+    def hides(self) -> bool:
+        """Whether personal data is hidden from providers."""
+        return self.bot.guardrails.pii is not PiiPolicy.OFF
+
+    async def hits(self, question: str, shown: str | None = None) -> tuple[list[Hit], bool]:
+        """What the question finds, also in other words where the bot has it expanded, and whether any of it is relevant."""
+        kind = self.bot.retrieval.expansion
+        model = None if kind is Expansion.NONE or self.hides else bots.chat_model(self.runtime, self.bot)
+        if model is None:
+            own = await self._search(question, shown)
+            return own, self._is_relevant(own)
+        metered = self.ledger.metered(model, Purpose.EXPANSION)
+        others = asyncio.create_task(self._of_others(kind, metered, question))
+        try:
+            own = await self._search(question)
+            lists = [own, *await others]
+        finally:
+            others.cancel()
+        # What is near to nothing but a made-up answer does not say that the question can be answered.
+        judged = lists if kind is Expansion.MULTI_QUERY else [own]
+        return _best_of(lists), any(map(self._is_relevant, judged))
+
+    def _is_relevant(self, hits: Sequence[Hit]) -> bool:
+        return retrieval.is_relevant(hits[: self.limit], minimum=self.bot.guardrails.minimum_relevance)
+
+    async def _of_others(self, kind: Expansion, model: ChatModel, question: str) -> list[list[Hit]]:
+        wordings = await _expanded(kind, model, question)
+        return await asyncio.gather(*map(self._search, wordings))
+
+    async def _search(self, question: str, shown: str | None = None) -> list[Hit]:
+        reranker = self.bot.retrieval.reranker
+        wanted = passages.candidates(self.limit)
+        return await retrieval.search(
+            self.runtime,
+            self.principal,
+            question,
+            limit=wanted if reranker.kind is reranker.kind.NONE else max(wanted, reranker.candidates),
+            where=self.where,
+            shown=shown,
+            granted=self.bot.collection_ids,
+            explained=self.explained,
+        )
+
+
+async def _expanded(kind: Expansion, model: ChatModel, question: str) -> list[str]:
+    """Other wordings; none when the model fails or takes too long, since the question's own search is there."""
+    expand = expansion.variants if kind is Expansion.MULTI_QUERY else expansion.hypothetical_answer
+    try:
+        async with asyncio.timeout(_EXPANSION_SECONDS):
+            wordings = await expand(model, question)
+    except (TimeoutError, AppError) as error:
+        reason = error.code if isinstance(error, AppError) else "timeout"
+        counters.add("expansion", outcome="failed", kind=kind.value)
+        log.warning("not_expanded", kind=kind.value, reason=reason)
+        return []
+    counters.add("expansion", outcome="done", kind=kind.value)
+    return wordings
+
+
+def _best_of(lists: Iterable[Sequence[Hit]]) -> list[Hit]:
+    """Each chunk once, with the best score that any wording gives it."""
+    best: dict[str, Hit] = {}
+    for hits in lists:
+        for hit in hits:
+            if hit.chunk_id not in best or hit.score > best[hit.chunk_id].score:
+                best[hit.chunk_id] = hit
+    return sorted(best.values(), key=lambda hit: (-hit.score, hit.chunk_id))
+
+
+async def _between(runtime: Runtime, principal: Principal, gaps: Sequence[Gap]) -> dict[Gap, str]:
+    """The text between neighbours that do not overlap; mostly there are none, and nothing is asked."""
+    if not gaps:
+        return {}
+    async with runtime.database.direct(principal) as session:
+        texts = await ChunkRepository(session, principal).texts_of_ranges(
+            [(gap.document_id, gap.page, gap.start, gap.end) for gap in gaps]
+        )
+    return {gap: text for gap, text in zip(gaps, texts, strict=True) if text is not None}

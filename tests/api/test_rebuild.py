@@ -1,0 +1,225 @@
+"""The index is built anew beside the one that is served, by another model or in other chunks, and nobody notices."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from app.core.principal import SYSTEM, Role
+from tests.fixtures.accounts import Person, new_person
+from tests.fixtures.postgres import MakeDatabase
+from tests.fixtures.provider import ScriptedProvider
+from tests.fixtures.service import Service, make_settings, running
+from tests.fixtures.traffic import Traffic
+from tests.fixtures.uploads import ended, found, upload
+
+PATIENCE_SECONDS = 90
+OTHER_MODEL = "scripted-embedding:64"
+
+
+@pytest.fixture
+async def rebuildable(make_database: MakeDatabase, provider: ScriptedProvider) -> AsyncIterator[Service]:
+    settings = make_settings(
+        DB_URL=await make_database(),
+        openai_api_key="sk-test",
+        openai_base_url=provider.url,
+        embedding_model="scripted-embedding",
+        chat_model="extractive",
+        index_keep_seconds=2,
+    )
+    async with running(settings) as service:
+        yield service
+
+
+@pytest.fixture
+async def superadmin(rebuildable: Service) -> AsyncIterator[httpx.AsyncClient]:
+    person = await new_person(rebuildable, Role.SUPERADMIN)
+    async with client_of(rebuildable, person) as client:
+        yield client
+
+
+def client_of(service: Service, person: Person) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=service.url, headers=person.headers, timeout=60, trust_env=False)
+
+
+async def over(client: httpx.AsyncClient, *states: str) -> dict[str, Any]:
+    """The rebuild, once it is in one of these states."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            rebuild: dict[str, Any] = (await client.get("/admin/index/rebuild")).json()
+            if rebuild["state"] in states:
+                return rebuild
+            await asyncio.sleep(0.1)
+
+
+async def builds(service: Service) -> dict[str, int]:
+    """How many chunks there are of each build of the index, by the length of their vectors."""
+    async with service.runtime.database.unit_of_work(SYSTEM) as session:
+        rows = await session.execute(
+            text("SELECT embedding_model, vector_dims(embedding), count(*) FROM chunks GROUP BY 1, 2")
+        )
+        return {f"{name}|{dimension}": count for name, dimension, count in rows}
+
+
+async def test_the_model_and_its_dimension_change_under_the_documents(
+    rebuildable: Service, superadmin: httpx.AsyncClient
+) -> None:
+    texts = [f"Machine {number} stands in hall {number}." for number in range(12)]
+    for sentence in texts:
+        assert (await superadmin.post("/ingest", json={"text": sentence})).status_code == 200
+    before = await builds(rebuildable)
+
+    started = await superadmin.post("/admin/index/rebuild", json={"embedding_model": OTHER_MODEL})
+    assert started.status_code == 202, started.text
+    assert (started.json()["dimension"], started.json()["scope"]) == (64, "installation")
+    again = await superadmin.post("/admin/index/rebuild", json={"embedding_model": OTHER_MODEL})
+    assert again.json()["id"] == started.json()["id"]
+    ended_rebuild = await over(superadmin, "completed")
+
+    assert (ended_rebuild["documents_done"], ended_rebuild["progress"]) == (12, 1.0)
+    after = await builds(rebuildable)
+    assert [key.rpartition("|")[2] for key in before] == ["256"]
+    assert [key.rpartition("|")[2] for key in after] == ["64"]
+    assert sum(after.values()) == 12
+    for sentence in texts:
+        hits = await found(superadmin, sentence)
+        assert hits[0]["text"] == sentence
+    assert (await superadmin.get("/admin/index/health")).json()["problems"] == []
+    assert (await superadmin.post("/ingest", json={"text": "One more after it."})).status_code == 200
+    assert (await found(superadmin, "one more"))[0]["text"] == "One more after it."
+
+
+async def test_other_chunk_sizes_are_switched_at_once_too(
+    rebuildable: Service, superadmin: httpx.AsyncClient
+) -> None:
+    long_text = " ".join(f"Sentence number {number} says little." for number in range(200))
+    made = (await superadmin.post("/ingest", json={"text": long_text})).json()
+    before = (await superadmin.get(f"/documents/{made['document_id']}")).json()["chunks"]
+
+    body = {"chunking": {"size_tokens": 40, "overlap_tokens": 0}}
+    assert (await superadmin.post("/admin/index/rebuild", json=body)).status_code == 202
+    await over(superadmin, "completed")
+
+    document = (await superadmin.get(f"/documents/{made['document_id']}")).json()
+    assert document["chunks"] > 3 * before
+    chunks = (await superadmin.get(f"/documents/{made['document_id']}/chunks", params={"limit": 200})).json()
+    assert len(chunks) == min(200, document["chunks"])
+    assert (await superadmin.get("/admin/index/health")).json()["problems"] == []
+    # What comes afterwards is cut so too.
+    other = (await superadmin.post("/ingest", json={"text": long_text + " And an end."})).json()
+    again = (await superadmin.get(f"/documents/{other['document_id']}")).json()["chunks"]
+    assert abs(again - document["chunks"]) <= 2
+
+
+async def test_nothing_fails_while_it_is_under_way(
+    rebuildable: Service, superadmin: httpx.AsyncClient
+) -> None:
+    traffic = Traffic(
+        superadmin, [f"Kept {number}: the valve of unit {number} is green." for number in range(30)]
+    )
+    await traffic.begin()
+
+    async with traffic.flowing():
+        await superadmin.post("/admin/index/rebuild", json={"embedding_model": OTHER_MODEL})
+        await over(superadmin, "completed")
+
+    assert traffic.failures == []
+    await traffic.check()
+    after = await builds(rebuildable)
+    assert [key.rpartition("|")[2] for key in after] == ["64"]
+    assert sum(after.values()) == len(traffic.kept) + len(traffic.added)
+
+
+async def test_a_cancelled_rebuild_leaves_what_was_served(
+    rebuildable: Service, superadmin: httpx.AsyncClient, provider: ScriptedProvider
+) -> None:
+    for number in range(5):
+        await superadmin.post("/ingest", json={"text": f"Text {number} stays as it is."})
+    before = await builds(rebuildable)
+    provider.endless.add("Text 3 stays as it is.")
+    await superadmin.post("/admin/index/rebuild", json={"embedding_model": OTHER_MODEL})
+    refused = await superadmin.post("/admin/index/rebuild", json={"embedding_model": "scripted-embedding:32"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "rebuild_under_way")
+
+    cancelled = await superadmin.delete("/admin/index/rebuild")
+
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelling")
+    ended_rebuild = await over(superadmin, "cancelled")
+    assert ended_rebuild["ended_at"]
+    provider.endless.clear()
+    await asyncio.sleep(1)  # what was being embedded is done by now, and not stored
+    assert await builds(rebuildable) == before
+    again = await superadmin.delete("/admin/index/rebuild")
+    assert (again.status_code, again.json()["error"]["code"]) == (404, "no_rebuild")
+    assert len(await found(superadmin, "text stays")) == 5
+
+
+async def test_a_provider_that_is_away_holds_a_rebuild_up_and_is_told(
+    rebuildable: Service, superadmin: httpx.AsyncClient, provider: ScriptedProvider
+) -> None:
+    provider.models_away.add(OTHER_MODEL)
+    await superadmin.post("/ingest", json={"text": "Found whoever is away."})
+    refused = await superadmin.post("/admin/index/rebuild", json={"embedding_model": OTHER_MODEL})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "provider_unavailable")
+    provider.models_away.clear()
+    provider.embedding_delays[OTHER_MODEL] = 1
+    await superadmin.post("/admin/index/rebuild", json={"embedding_model": OTHER_MODEL})
+    provider.models_away.add(OTHER_MODEL)
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (told := (await superadmin.get("/admin/index/rebuild")).json())["error"] is None:
+            await asyncio.sleep(0.1)
+    assert (told["state"], told["error"]["code"]) == ("running", "provider_unavailable")
+    assert len(await found(superadmin, "found")) == 1
+
+    provider.models_away.clear()
+    assert (await over(superadmin, "completed"))["error"] is None
+    assert len(await found(superadmin, "found")) == 1
+
+
+async def test_an_impossible_target_is_refused(superadmin: httpx.AsyncClient) -> None:
+    for body in (
+        {"embedding_model": "scripted-embedding:5000"},
+        {"embedding_model": "local", "dimension": 100},
+        {"dimension": 13},
+        {"chunking": {"size_tokens": 100, "overlap_tokens": 90}},
+        {"chunking": {"splitter": "lines"}},
+        {"embedding_model": "x", "scope": "organization"},
+        {"chunking": {"size_tokens": 3}},
+        {"model": "x"},
+    ):
+        refused = await superadmin.post("/admin/index/rebuild", json=body)
+        assert refused.status_code in (400, 422), (body, refused.text)
+    assert (await superadmin.get("/admin/index/rebuild")).status_code == 404
+
+
+async def test_an_organizations_admin_has_its_own_documents_chunked_anew(
+    rebuildable: Service, superadmin: httpx.AsyncClient
+) -> None:
+    long_text = " ".join(f"Sentence number {number} says little." for number in range(200))
+    key, _ = await rebuildable.new_key()
+    async with rebuildable.client(key) as admin:
+        ours = (await admin.post("/ingest", json={"text": long_text})).json()["document_id"]
+        file = await upload(admin, long_text.encode() + b" As a file.", "long.txt")
+        await ended(admin, file)
+        theirs = (await superadmin.post("/ingest", json={"text": long_text})).json()["document_id"]
+        before = (await admin.get(f"/documents/{ours}")).json()["chunks"]
+
+        for body in ({"embedding_model": OTHER_MODEL}, {"scope": "installation"}):
+            refused = await admin.post("/admin/index/rebuild", json=body)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "superadmin_required")
+        started = await admin.post(
+            "/admin/index/rebuild", json={"chunking": {"size_tokens": 40, "splitter": "sentences"}}
+        )
+        assert (started.status_code, started.json()["scope"]) == (202, "organization")
+        done = await over(admin, "completed")
+
+        assert (done["documents_done"], done["documents_total"]) == (2, 2)
+        for document_id in (ours, file):
+            document = (await admin.get(f"/documents/{document_id}")).json()
+            assert document["status"] == "completed"
+            assert document["chunks"] > 2 * before
+    assert (await superadmin.get(f"/documents/{theirs}")).json()["chunks"] == before
