@@ -112,11 +112,7 @@ async def _ask(
 ) -> types.CallToolResult:
     asked = schemas.AskArguments.model_validate(arguments)
     await quotas.count_caller(request, runtime, Activity.CHAT, principal)
-    question = Question(message=asked.question, where=asked.where(), top_k=asked.top_k)
-    if asked.bot_id is not None:
-        question = Question(
-            message=asked.question, bot_id=asked.bot_id, where=asked.where(), top_k=asked.top_k
-        )
+    question = Question(message=asked.question, bot_id=asked.bot_id, where=asked.where(), top_k=asked.top_k)
     answer = await stateless.answer(runtime, principal, question)
     return _succeeded(_as_text(answer), schemas.AskOutcome.of(answer))
 

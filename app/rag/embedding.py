@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from app.rag import local_model
 from app.rag.errors import InvalidEmbeddingSettings
 from app.rag.local_model import SentenceEncoder, TokenIds
-from app.rag.openai_embeddings import Endpoint, OpenAIEmbeddings
+from app.rag.openai_embeddings import Counted, Endpoint, OpenAIEmbeddings
 from app.rag.provider_http import ProviderClient
 
 ProviderName = Literal["local", "openai"]
@@ -75,7 +75,7 @@ class Provider(Protocol):
 
     async def embed_query(self, text: str) -> NDArray[np.float32]: ...
 
-    async def embed_texts(self, texts: Sequence[str]) -> Vectors: ...
+    async def embed_texts(self, texts: Sequence[str], counted: Counted = ...) -> Vectors: ...
 
     async def warm_up(self) -> None: ...
 
@@ -110,8 +110,8 @@ class LocalEmbeddings:
     async def embed_query(self, text: str) -> NDArray[np.float32]:
         return await asyncio.get_running_loop().run_in_executor(self._queries, self._encode, text)
 
-    async def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Goes batch by batch: documents take turns, and a cancelled one ends with the running batch."""
+    async def embed_texts(self, texts: Sequence[str], _: Counted = lambda _: None) -> Vectors:
+        """Costs nothing, so nothing is counted. Goes batch by batch: documents take turns, and a cancelled one ends with the running batch."""
         loop = asyncio.get_running_loop()
         vectors = np.empty((len(texts), self.dimension), np.float32)
         for start in range(0, len(texts), _TEXTS_TOKENIZED_AT_ONCE):
@@ -245,9 +245,14 @@ class EmbeddingModel:
         vector: list[float] = (await self._implementation.embed_query(text)).tolist()
         return vector
 
-    async def embed_texts(self, texts: Sequence[str]) -> Vectors:
+    async def embed_texts(self, texts: Sequence[str], counted: Counted = lambda _: None) -> Vectors:
         """Vectors of document texts in their order: (len(texts), dimension). Raises EmbeddingUnavailable."""
-        return await self._implementation.embed_texts(texts)
+        return await self._implementation.embed_texts(texts, counted)
+
+    @property
+    def name(self) -> str:
+        """As its provider calls it."""
+        return self.embedder.model_name
 
     async def warm_up(self) -> None:
         """Load what loads lazily. Raises LocalModelError; EmbeddingUnavailable for a model we don't know."""

@@ -85,5 +85,42 @@ class MeteredModel(ChatModel):
         return ModelCall(self._purpose, self.config.model, prompt, answered, cost, is_estimated)
 
 
+class EmbeddingTally:
+    """The requests in which the texts of a document are embedded, to be noted as one call."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._tokens = 0
+        self._is_uncounted = False
+        self._is_estimated = False
+
+    def count(self, tokens: int | None) -> None:
+        """A request has ended, for which the provider counted so many."""
+        self._tokens += tokens or 0
+        self._is_uncounted = self._is_uncounted or tokens is None
+
+    def estimate(self, texts: Sequence[str]) -> None:
+        """These texts are embedded; where the provider did not count, they are counted here."""
+        if self._is_uncounted:
+            self._is_uncounted, self._is_estimated = False, True
+            self._tokens += sum(map(estimate_tokens, texts))
+
+    @property
+    def call(self) -> ModelCall | None:
+        """None where nothing was charged, as for the local model."""
+        if not self._tokens:
+            return None
+        cost = prices.cost_usd(self._model, self._tokens, 0)
+        return ModelCall(Purpose.EMBEDDING, self._model, self._tokens, 0, cost, self._is_estimated)
+
+
+def probe(model: str, question: str) -> ModelCall:
+    """A question that was asked past all limits, only to see whether a model answers; what it took is an estimate."""
+    prompt, answered = estimate_tokens(question), 1
+    return ModelCall(
+        Purpose.PROBE, model, prompt, answered, prices.cost_usd(model, prompt, answered), estimated=True
+    )
+
+
 def _most_prompt_tokens(turns: Sequence[Turn]) -> int:
     return sum(len(turn.content.encode()) // _BYTES_A_TOKEN_AT_LEAST + _TOKENS_A_MESSAGE for turn in turns)

@@ -9,7 +9,7 @@ import binascii
 import json
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -29,6 +29,8 @@ from app.rag.errors import (
 from app.rag.provider_http import ProviderClient, ProviderConnectionError, ProviderTimeoutError, Reply
 
 Vectors = NDArray[np.float32]
+Counted = Callable[[int | None], None]
+"""Told the tokens of each request as the provider counted them; None where it did not."""
 
 _BATCH_TEXTS: Final = 128
 # OpenAI takes 300,000 tokens a request, and a text never has more tokens than bytes.
@@ -53,6 +55,7 @@ class _Item:
 @dataclass(frozen=True, slots=True)
 class _Answer:
     data: list[_Item]
+    usage: Any = None
 
 
 _ANSWER: Final = TypeAdapter(_Answer)
@@ -103,11 +106,11 @@ class OpenAIEmbeddings:
         vector: NDArray[np.float32] = vectors[0]
         return vector
 
-    async def embed_texts(self, texts: Sequence[str]) -> Vectors:
+    async def embed_texts(self, texts: Sequence[str], counted: Counted = lambda _: None) -> Vectors:
         """Vectors in the order of the texts: (len(texts), dimension). At most four requests run at a time."""
         if not texts:
             return np.empty((0, self._dimension or 0), np.float32)
-        tasks = [asyncio.create_task(self._embed_in_turn(batch)) for batch in batches(texts)]
+        tasks = [asyncio.create_task(self._embed_in_turn(batch, counted)) for batch in batches(texts)]
         try:
             return np.concatenate(await asyncio.gather(*tasks))
         finally:
@@ -118,11 +121,11 @@ class OpenAIEmbeddings:
     async def aclose(self) -> None:
         """Nothing to do: the client belongs to whoever opened it."""
 
-    async def _embed_in_turn(self, texts: Sequence[str]) -> Vectors:
+    async def _embed_in_turn(self, texts: Sequence[str], counted: Counted) -> Vectors:
         async with self._slots:
-            return await self._embed(texts)
+            return await self._embed(texts, counted)
 
-    async def _embed(self, texts: Sequence[str]) -> Vectors:
+    async def _embed(self, texts: Sequence[str], counted: Counted = lambda _: None) -> Vectors:
         request: dict[str, Any] = {
             "model": self._endpoint.model,
             "input": [_BLANK if not text or text.isspace() else text for text in texts],
@@ -131,7 +134,8 @@ class OpenAIEmbeddings:
         if self._endpoint.requested_dimension is not None:
             request["dimensions"] = self._endpoint.requested_dimension
         response = await self._post_with_retries(json.dumps(request).encode())
-        vectors = decode(response.content, count=len(texts))
+        vectors, tokens = decode(response.content, count=len(texts))
+        counted(tokens)
         if self._dimension is None:
             self._dimension = vectors.shape[1]
         if vectors.shape[1] != self._dimension:
@@ -181,13 +185,14 @@ def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
         yield texts[start:]
 
 
-def decode(body: bytes, *, count: int) -> Vectors:
-    """The vectors of an answer, ordered by its `index`: in base64, or in numbers from servers without it.
+def decode(body: bytes, *, count: int) -> tuple[Vectors, int | None]:
+    """The vectors of an answer, ordered by its `index`: in base64, or in numbers from servers without it; and its tokens.
 
     Raises UnexpectedEmbedding.
     """
     try:
-        items = _ANSWER.validate_json(body).data
+        answer = _ANSWER.validate_json(body)
+        items = answer.data
         rows = {place if item.index is None else item.index: item for place, item in enumerate(items)}
         vectors = np.stack([_row(rows.pop(place).embedding) for place in range(count)])
     except (ValueError, LookupError) as error:
@@ -197,7 +202,8 @@ def decode(body: bytes, *, count: int) -> Vectors:
     # Neither has an angle to anything, which is what search compares.
     if not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
         raise UnexpectedEmbedding("a vector without usable numbers")
-    return vectors
+    tokens = answer.usage.get("prompt_tokens") if isinstance(answer.usage, dict) else None
+    return vectors, tokens if isinstance(tokens, int) and tokens >= 0 else None
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

@@ -17,7 +17,7 @@ from app.rag.provider_http import (
     ProviderTimeoutError,
 )
 
-_QUESTION: Final = "Reply with the word OK."
+QUESTION: Final = "Reply with the word OK."
 _MAX_TOKENS: Final = 16
 
 
@@ -58,7 +58,7 @@ _OF_FAILURE: Final = (
 
 async def ask(model: ChatModel, *, timeout_seconds: float) -> Outcome:
     """How the model takes a question."""
-    message = ChatMessage(role=MessageRole.USER, content=_QUESTION)
+    message = ChatMessage(role=MessageRole.USER, content=QUESTION)
     try:
         async with asyncio.timeout(timeout_seconds):
             await model.llm.achat([message], temperature=0.0, max_tokens=_MAX_TOKENS)

@@ -10,9 +10,9 @@ from app.core.bot_settings import Place
 from app.core.bots import BotSettings, ModelSettings, Provider
 from app.core.errors import InvalidBot
 from app.core.principal import Principal
-from app.rag import trial
+from app.rag import metering, trial
 from app.rag.trial import Outcome
-from app.services import access, bot_rules, bots
+from app.services import access, bot_rules, bots, usage
 from app.services.runtime import Runtime
 
 _LONGEST_SECONDS: Final = 20.0
@@ -55,7 +55,7 @@ async def of_bot(runtime: Runtime, principal: Principal, bot_id: str) -> Trial:
     """Try the model of a bot. Raises AdminsOnly, BotNotFound and BotWithoutKey."""
     access.require_admin(principal)
     bot = await bots.resolve(runtime, principal, bot_id)
-    return await _tried(runtime, bot.model)
+    return await _tried(runtime, principal, bot.model, bot_id=bot_id)
 
 
 async def of_settings(
@@ -67,16 +67,21 @@ async def of_settings(
     given = {Place.MODEL: api_key} if api_key else {}
     keys = bot_rules.keys_of(runtime.keyring, wanted, given, before=None)
     bot_rules.require_keys(runtime.settings, wanted, keys)
-    return await _tried(runtime, bot_settings.with_keys(wanted, keys).model)
+    return await _tried(runtime, principal, bot_settings.with_keys(wanted, keys).model)
 
 
-async def _tried(runtime: Runtime, settings: ModelSettings) -> Trial:
+async def _tried(
+    runtime: Runtime, principal: Principal, settings: ModelSettings, *, bot_id: str | None = None
+) -> Trial:
     if settings.provider is Provider.EXTRACTIVE:
         raise InvalidBot("There is no model to try: the sentences of the documents answer.")
     model = runtime.bot_models.fresh(settings)
     started = time.monotonic()
     seconds = min(_LONGEST_SECONDS, runtime.settings.provider_timeout_seconds)
-    outcome = await trial.ask(model, timeout_seconds=seconds)
+    async with usage.account(runtime, principal, bot_id=bot_id) as ledger:
+        outcome = await trial.ask(model, timeout_seconds=seconds)
+        if outcome is Outcome.OK:
+            ledger.note(metering.probe(settings.model, trial.QUESTION))
     host = urlsplit(model.config.base_url).hostname or "The provider"
     return Trial(
         outcome,

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.chunking import ChunkingPlan, ChunkingSettings
+from app.core.principal import Principal
 from app.db.repositories.new_chunks import NewChunk
-from app.rag import analysis
+from app.rag import analysis, metering
 from app.rag.analysis import Task
 from app.rag.chunking import Chunk, Page
 from app.rag.headings import Span
-from app.services import embeddings, indexing
+from app.services import embeddings, indexing, usage
 from app.services.runtime import Runtime
 
 _ELSEWHERE_FROM_CHARACTERS: Final = 2_000
@@ -54,17 +55,30 @@ async def cut(
 
 
 async def embed(
-    runtime: Runtime, chunks: Sequence[Chunk], *, done: Callable[[float], None] = lambda _: None
+    runtime: Runtime,
+    principal: Principal,
+    chunks: Sequence[Chunk],
+    *,
+    done: Callable[[float], None] = lambda _: None,
 ) -> Vectors:
     """A vector for each chunk, in half precision as they are stored; `done` is told the share that is.
 
+    What a provider counts for them is in the ledger, on the principal's account, also when it fails in the midst of them.
     Raises ProviderError, ProviderUnavailable or ProviderTimeout.
     """
-    vectors = _room_for(len(chunks), runtime.embeddings.dimension)
-    for start in range(0, len(chunks), _EMBEDDED_AT_ONCE):
-        texts = [chunk.text for chunk in chunks[start : start + _EMBEDDED_AT_ONCE]]
-        vectors[start : start + len(texts)] = await embeddings.texts(runtime.embeddings, texts)
-        done((start + len(texts)) / len(chunks))
+    model = runtime.embeddings
+    vectors = _room_for(len(chunks), model.dimension)
+    tally = metering.EmbeddingTally(model.name)
+    async with usage.account(runtime, principal) as ledger:
+        try:
+            for start in range(0, len(chunks), _EMBEDDED_AT_ONCE):
+                texts = [chunk.text for chunk in chunks[start : start + _EMBEDDED_AT_ONCE]]
+                vectors[start : start + len(texts)] = await embeddings.texts(model, texts, tally.count)
+                tally.estimate(texts)
+                done((start + len(texts)) / len(chunks))
+        finally:
+            if (call := tally.call) is not None:
+                ledger.note(call)
     return vectors
 
 

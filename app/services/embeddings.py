@@ -10,6 +10,7 @@ from app.core.errors import InvalidRebuild, ProviderError, ProviderTimeout, Prov
 from app.core.index_build import IndexBuild
 from app.rag.embedding import EmbeddingModel
 from app.rag.errors import EmbeddingTimeout, EmbeddingUnavailable, UnexpectedEmbedding
+from app.rag.openai_embeddings import Counted
 from app.services.runtime import Runtime
 
 
@@ -55,10 +56,15 @@ async def loaded(runtime: Runtime, name: str, dimension: int | None) -> Embeddin
     return model
 
 
-async def texts(model: EmbeddingModel, batch: Sequence[str]) -> NDArray[np.float32]:
-    """The vectors (len(batch), dimension) of document texts, in their order. Raises as `query` does."""
+async def texts(
+    model: EmbeddingModel, batch: Sequence[str], counted: Counted = lambda _: None
+) -> NDArray[np.float32]:
+    """The vectors (len(batch), dimension) of document texts, in their order. Raises as `query` does.
+
+    `counted` is told the tokens of each request to a provider, None where it does not say.
+    """
     with _translated():
-        return await model.embed_texts(batch)
+        return await model.embed_texts(batch, counted)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ async def _ingest(runtime: Runtime, principal: Principal, item: TextSource) -> I
     cut = await chunks.cut(runtime, [Page(1, text)], plan, title=item.title or "")
     if not cut.chunks:
         raise BlankText
-    stored = chunks.to_store(cut, await chunks.embed(runtime, cut.chunks))
+    stored = chunks.to_store(cut, await chunks.embed(runtime, principal, cut.chunks))
     values = {
         "collection_id": place.collection_id,
         "title": item.title or title_of(text),

@@ -96,7 +96,7 @@ async def run(runtime: Runtime, claim: Claim, report: Report) -> int:
                 raise reading.nothing_to_read()
             report(Stage.EMBEDDING, 0.3)
             vectors = await chunks.embed(
-                pinned, cut.chunks, done=lambda share: report(Stage.EMBEDDING, 0.3 + 0.6 * share)
+                pinned, principal, cut.chunks, done=lambda share: report(Stage.EMBEDDING, 0.3 + 0.6 * share)
             )
             report(Stage.INDEXING, 0.9)
             await _complete(pinned, principal, claim, read, cut, vectors, title)

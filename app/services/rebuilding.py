@@ -103,7 +103,7 @@ async def _built(target: Runtime, document: Document) -> Built:
     # A title that is the beginning of the text was not given by anybody.
     title = document.title if document.title.rstrip("…") not in pages[0].text else ""
     cut = await chunks.cut(target, pages, plan, headings=read.headings, title=title)
-    return Built(cut, await chunks.embed(target, cut.chunks))
+    return Built(cut, await chunks.embed(target, principal, cut.chunks))
 
 
 async def _store(

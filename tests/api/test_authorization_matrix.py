@@ -45,6 +45,8 @@ _RANDOM: dict[str, str] = {
     "key_id": ids.new(ids.Prefix.API_KEY),
     "organization_id": ids.new(ids.Prefix.ORGANIZATION),
     "bot_id": ids.new(ids.Prefix.BOT),
+    "evaluation_id": ids.new(ids.Prefix.EVALUATION),
+    "set_id": ids.new(ids.Prefix.EVALUATION_SET),
 }
 
 

@@ -280,13 +280,32 @@ async def test_a_cut_in_mid_stream_is_an_error_of_the_client_and_never_a_short_a
     assert raised.value.code == "provider_stream_interrupted"
 
 
-async def test_a_bot_is_a_model(client: openai.AsyncOpenAI) -> None:
-    models = [model async for model in client.models.list()]
+async def test_a_bot_is_a_model_by_its_id_and_by_its_name(
+    client: openai.AsyncOpenAI, provider: ScriptedProvider, provider_service: Service, key: str
+) -> None:
+    async with provider_service.client(key) as raw:
+        settings = {"provider": "extractive", "model": "extractive"}
+        made = await raw.post("/bots", json={"name": "Quoting", **settings})
+        assert made.status_code == 201, made.text
+        bot_id = made.json()["id"]
+    stranger, _ = await provider_service.new_key()
 
-    assert models[0].id == "ibid"
+    models = [model async for model in client.models.list()]
+    answers = [await client.chat.completions.create(model=name, messages=ASK) for name in (bot_id, "quoting")]
+
+    assert [model.id for model in models] == ["ibid", bot_id]
+    assert (await client.models.retrieve("Quoting")).id == bot_id
     assert (await client.models.retrieve("ibid")).owned_by == "ibid"
-    with pytest.raises(openai.NotFoundError):
-        await client.models.retrieve("gpt-4o")
+    assert [answer.choices[0].message.content for answer in answers] == [f"{FACTS} [1]"] * 2
+    assert provider.chats == []
+    for name in ("gpt-4o", "bot_unknown"):
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve(name)
+    foreign = client.with_options(api_key=stranger)
+    assert [model.id async for model in foreign.models.list()] == ["ibid"]
+    for name in (bot_id, "Quoting"):
+        with pytest.raises(openai.NotFoundError):
+            await foreign.chat.completions.create(model=name, messages=ASK)
 
 
 async def test_a_collection_is_searched_as_a_vector_store(

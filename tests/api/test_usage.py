@@ -180,6 +180,23 @@ async def _principal(service: Service, key: str) -> Any:
     return await auth.authenticate_key(service.runtime.database, key)
 
 
+@pytest.mark.parametrize(("counted", "estimated"), [(37, 0), (None, 1)])
+async def test_what_embedding_a_text_takes_is_in_the_ledger(
+    provider_client: httpx.AsyncClient,
+    provider: ScriptedProvider,
+    counted: int | None,
+    estimated: int,
+) -> None:
+    provider.embedding_usage = counted
+
+    await ingest(provider_client)
+
+    (row,) = (await usage(provider_client, "purpose", "model"))["rows"]
+    assert (row["purpose"], row["model"], row["calls"]) == ("embedding", "scripted-embedding", 1)
+    assert row["estimated_calls"] == estimated
+    assert row["prompt_tokens"] == counted or (counted is None and 20 <= row["prompt_tokens"] <= 30)
+
+
 async def test_extractive_answers_cost_nothing(client: httpx.AsyncClient) -> None:
     await ingest(client)
 

@@ -115,6 +115,11 @@ async def insist(client: httpx.AsyncClient, number: int, dice: random.Random) ->
     path, body = ways[number % 3]
     while True:
         response = await client.post(path, json=body)
-        if response.status_code != 429:
-            return response.status_code
+        status = response.status_code
+        if (
+            body.get("stream") and "event: error" in response.text
+        ):  # on a machine too busy to say so in five seconds
+            status = 402 if '"budget_spent"' in response.text else 429
+        if status != 429:
+            return status
         await asyncio.sleep(1 + dice.random())

@@ -12,17 +12,16 @@ from app.api.schemas import openai as schemas
 from app.api.schemas import vector_stores
 from app.api.schemas.base import OpaqueId
 from app.api.streaming import while_connected
-from app.core.bots import DEFAULT_BOT
-from app.core.errors import BotNotFound, CollectionNotFound
+from app.core.errors import CollectionNotFound
+from app.core.text import clean
 from app.rag.llms import Turn
-from app.services import retrieval, stateless
+from app.services import named_bots, retrieval, stateless
 from app.services.answers import Question
 from app.services.runtime import Runtime
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=CompatibleRoute)
 """Under `/v1` alone, where clients look for it."""
 
-DEFAULT_MODEL: Final = "ibid"
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The answer; or, with `stream`, its chunks as server-sent events and `[DONE]`.",
@@ -49,7 +48,7 @@ async def create_completion(
         warnings=body.ignored,
         include_usage=body.stream_options is not None and body.stream_options.include_usage,
     )
-    question = _question(body)
+    question = _question(body, await named_bots.id_of(runtime, principal, body.model))
     if not body.stream:
         response.headers.update(warning_headers(asked.warnings))
         answer = await while_connected(request, stateless.answer(runtime, principal, question))
@@ -62,15 +61,13 @@ async def create_completion(
 @router.get("/models")
 async def list_models(runtime: RuntimeDep, principal: ChatPrincipal) -> schemas.ModelList:
     """The bots that the caller may ask, the default one first."""
-    return schemas.ModelList(data=[_default_model(runtime)])
+    return schemas.ModelList(data=[_model(bot) for bot in await named_bots.newest(runtime, principal)])
 
 
 @router.get("/models/{model_id}")
 async def get_model(model_id: ModelId, runtime: RuntimeDep, principal: ChatPrincipal) -> schemas.Model:
-    """One of them."""
-    if model_id not in (DEFAULT_MODEL, DEFAULT_BOT):
-        raise BotNotFound
-    return _default_model(runtime)
+    """One of them, by its id or its name."""
+    return _model(await named_bots.find(runtime, principal, clean(model_id)))
 
 
 @router.post("/vector_stores/{collection_id}/search", responses=quotas.RESPONSES)
@@ -90,11 +87,11 @@ async def search_vector_store(
     return vector_stores.page(body, hits)
 
 
-def _question(body: schemas.CompletionRequest) -> Question:
+def _question(body: schemas.CompletionRequest, bot_id: str | None) -> Question:
     *earlier, last = body.conversation
     return Question(
         message=last.text,
-        bot_id=DEFAULT_BOT if body.model == DEFAULT_MODEL else body.model,
+        bot_id=bot_id,
         history=tuple(Turn(message.role, message.text) for message in earlier),
         temperature=body.temperature,
         stream=bool(body.stream),
@@ -104,8 +101,13 @@ def _question(body: schemas.CompletionRequest) -> Question:
     )
 
 
-def _default_model(runtime: Runtime) -> schemas.Model:
-    return schemas.Model(id=DEFAULT_MODEL, created=0, owned_by="ibid", name=runtime.default_bot.name)
+def _model(bot: named_bots.NamedBot) -> schemas.Model:
+    return schemas.Model(
+        id=bot.id,
+        created=0 if bot.created_at is None else int(bot.created_at.timestamp()),
+        owned_by=bot.organization_id or "ibid",
+        name=bot.name,
+    )
 
 
 def _base_url(runtime: Runtime, request: Request) -> str:

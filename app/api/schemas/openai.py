@@ -95,7 +95,9 @@ class StreamOptions(RequestModel):
 
 
 class CompletionRequest(RequestModel):
-    model: str = Field(min_length=1, max_length=200, examples=["ibid"], description="`ibid`, or a bot's id.")
+    model: CleanText = Field(
+        min_length=1, max_length=200, examples=["ibid"], description="`ibid`, or a bot's id or name."
+    )
     messages: list[CompletionMessage] = Field(min_length=1, max_length=_MOST_MESSAGES)
     stream: bool | None = False
     stream_options: StreamOptions | None = None
