@@ -724,7 +724,7 @@ SOCKET_ROWS: tuple[SocketRow, ...] = (
     ),
     SocketRow(
         "/chat/ws",
-        lambda made: {"type": "regenerate", **made},
+        lambda made: {"type": "regenerate", "message_id": made["message_id"]},
         "stream_start",
         CONNECTED,
         _ITS_OWNER,
@@ -744,7 +744,7 @@ SOCKET_ROWS: tuple[SocketRow, ...] = (
     ),
     SocketRow(
         "/chat/ws",
-        lambda made: {"type": "resume", **made},
+        lambda made: {"type": "resume", "message_id": made["message_id"]},
         "stream_start",
         CONNECTED,
         _ITS_OWNER,
@@ -754,7 +754,7 @@ SOCKET_ROWS: tuple[SocketRow, ...] = (
     ),
     SocketRow(
         "/chat/ws",
-        lambda made: {"type": "stop", **made},
+        lambda made: {"type": "stop", "message_id": made["message_id"]},
         "message_saved",
         CONNECTED,
         _ITS_OWNER,
@@ -764,7 +764,7 @@ SOCKET_ROWS: tuple[SocketRow, ...] = (
     ),
     SocketRow(
         "/chat/ws",
-        lambda made: {"type": "follow_document", **made},
+        lambda made: {"type": "follow_document", "document_id": made["document_id"]},
         "document_progress",
         CONNECTED,
         READERS & HOME,

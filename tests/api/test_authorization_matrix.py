@@ -107,7 +107,9 @@ async def strict_service(service: Service, strict_app: FastAPI) -> AsyncIterator
         yield Service(url, strict_app)
 
 
-@pytest.mark.parametrize("row", SOCKET_ROWS, ids=lambda row: row.message({"message_id": "m"}).get("type"))
+@pytest.mark.parametrize(
+    "row", SOCKET_ROWS, ids=lambda row: row.message({"message_id": "m", "document_id": "d"})["type"]
+)
 async def test_the_row_of_the_websocket_holds_for_everybody(
     service: Service, strict_service: Service, row: SocketRow
 ) -> None:
@@ -118,7 +120,7 @@ async def test_the_row_of_the_websocket_holds_for_everybody(
 
         assert outcome == expected_over_websocket(row, persona), persona
         if outcome == row.not_found:
-            unknown = {name: _RANDOM[name] for name in made}
+            unknown = {name: _RANDOM.get(name, value) for name, value in made.items()}
             said = await say(strict_service, cast.credentials[persona], row.message(unknown))
             assert said == outcome, persona
 
