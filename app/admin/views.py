@@ -27,6 +27,9 @@ from app.db.models import (
     BotCollection,
     BotUser,
     BotVersion,
+    Budget,
+    BudgetReservation,
+    BudgetSpending,
     Chunk,
     Collection,
     CollectionUser,
@@ -50,6 +53,7 @@ from app.db.models import (
     Session,
     TermCount,
     TermStatistic,
+    UsageEvent,
     User,
 )
 
@@ -111,6 +115,10 @@ TABLES: Final = (
     Table(EvaluationRun, "Evaluation", "chart-line", _hidden("result"), searched=("id", "set_id")),
     Table(Session, "Session", "comments", searched=("id", "owner_id")),
     Table(Message, "Message", "comment", searched=("id", "session_id")),
+    Table(UsageEvent, "Model call", "coins", searched=("caller_id", "bot_id", "message_id")),
+    Table(Budget, "Budget", "piggy-bank", searched=("id", "subject_id")),
+    Table(BudgetSpending, "Spending", "receipt", searched=("budget_id", "subject_id"), sort="period_start"),
+    Table(BudgetReservation, "Reservation", "hand-holding-dollar", searched=("id", "budget_id"), sort="expires_at"),
     Table(AuditEntry, "Audit entry", "clipboard-list", searched=("action", "actor_name", "object_id"), sort="occurred_at"),
     Table(Job, "Job", "list-check", searched=("document_id", "organization_id")),
     Table(JobTurn, "Turn", "arrows-turn-to-dots", sort="served_at"),
@@ -232,6 +240,9 @@ def _not_blank(_: object, entry: Any) -> None:
 
 
 def _plural(name: str) -> str:
-    return {"Access": "Access lists", "Audit entry": "Audit log", "Index state": "Index state"}.get(
-        name, f"{name}s"
-    )
+    return {
+        "Access": "Access lists",
+        "Audit entry": "Audit log",
+        "Index state": "Index state",
+        "Spending": "Spending",
+    }.get(name, f"{name}s")
