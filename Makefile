@@ -30,7 +30,7 @@ format: $(VENV)/.installed-dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-dev ## Measure: start-up, memory, chat, streaming, ingestion, parsing, answers
+bench: $(VENV)/.installed-dev ## Measure: start-up, memory, chat, streaming, ingestion, parsing, embeddings, answers
 	@exec $(BIN)/python -m benchmarks
 
 clean: ## Remove the virtual environment and the caches (not your data)

@@ -23,8 +23,10 @@ _NAMES: Final = (
     "streams",
     "ingest",
     "parsing",
+    "embeddings",
     "documents",
     "logins",
+    "guardrails",
     "answers",
 )
 _WIDTH_OF_A_FILE: Final = 130

@@ -177,7 +177,7 @@ async def _ask_all(client: Client, count: int | None) -> Report:
             Figure("answers that contain a gold answer", _share(a.has_gold for a in found), "%", at_least=60),
             Figure("answerable questions refused", _share(a.is_refused for a in found), "%", at_most=10),
             Figure(
-                "unanswerable questions refused", _share(a.is_refused for a in unanswerable), "%", at_least=17
+                "unanswerable questions refused", _share(a.is_refused for a in unanswerable), "%", at_least=35
             ),
             Figure("off-topic questions refused", _share(a.is_refused for a in off_topic), "%", at_least=100),
             Figure(f"seconds an answer, p50 of {_CONNECTIONS} at a time", percentile(seconds, 50), "s"),

@@ -28,9 +28,9 @@ from benchmarks.processes import (
     Postgres,
     Server,
     control,
+    embedding_provider,
     postgres,
     service,
-    simulator,
     worker,
     workspace,
 )
@@ -50,7 +50,7 @@ def run(*, quick: bool) -> Report:
     report = Report("documents")
     with (
         workspace() as folder,
-        simulator(folder, dims=_DIMENSIONS) as provider,
+        embedding_provider(folder, dims=_DIMENSIONS) as provider,
         postgres(folder / "data") as database,
     ):
         settings = {

@@ -38,15 +38,15 @@ class Layout:
 
 
 def layouts_of(size: Size) -> tuple[Layout, Layout]:
-    spread = _spread(size)
+    sizes = spread(size)
     return (
         Layout(
             "one", f"one organization of {size.rows:,} chunks (HNSW)", (size.rows, 300, 120), by_index=True
         ),
         Layout(
             "many",
-            f"{_SMALL:,} of {sum(spread):,} chunks in {len(spread)} organizations (exact)",
-            spread,
+            f"{_SMALL:,} of {sum(sizes):,} chunks in {len(sizes)} organizations (exact)",
+            sizes,
             by_index=False,
         ),
     )
@@ -110,10 +110,10 @@ async def _fill_organizations(url: str, sizes: Sequence[int], texts: Iterator[st
     shares = [
         (tenant, list(itertools.islice(texts, count))) for tenant, count in zip(tenants, sizes, strict=True)
     ]
-    await seeding.add_chunks(url, shares, dims=DIMS, embedding_model=model)
+    await seeding.add_chunks(url, shares, embed=corpus.hashing_embedder(DIMS), embedding_model=model)
 
 
-def _spread(size: Size) -> tuple[int, ...]:
+def spread(size: Size) -> tuple[int, ...]:
     """From 120 to 28 % of all, few large and many small, and 2,000 in the one that is asked."""
     others, largest = size.organizations - 1, round(size.rows * 0.28)
     sizes: list[int] = []

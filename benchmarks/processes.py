@@ -157,8 +157,15 @@ def simulator(folder: Path, *, dims: int = 1536, tokens: int = 100, echo: bool =
         yield server
 
 
+@contextmanager
+def embedding_provider(folder: Path, *, dims: int = 1536) -> Iterator[Server]:
+    """A provider of embeddings alone that hardly costs anything; `control` sets its `emb_latency`."""
+    with python_server("benchmarks.embedding_provider", {"dims": dims}, folder) as server:
+        yield server
+
+
 def control(provider: Server, **values: float) -> dict[str, Any]:
-    """Change the simulator's configuration (`reset=1` zeroes its counters); returns its counters."""
+    """Change the configuration of a simulated provider (`reset=1` zeroes its counters); returns its counters."""
     request = urllib.request.Request(f"{provider.url}/control", json.dumps(values).encode())
     with urllib.request.urlopen(request, timeout=10) as response:
         return cast(dict[str, Any], json.load(response)["counters"])

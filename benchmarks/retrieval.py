@@ -1,24 +1,23 @@
 """Search of 100,000 chunks in fifty organizations: latency, recall and throughput, beside the dense query and plain fusion.
 
-Plain fusion is what hybrid search on PostgreSQL mostly is: `ts_rank` over an OR query and the nearest vectors, fused by
-their ranks (k = 60) in one statement. It gets a table of its own with a stored tsvector.
+Vectors are those of real sentences (see `vectors.py`), and the questions come with theirs, so what is measured is
+everything but the embedding of a question. Plain fusion is what hybrid search on PostgreSQL mostly is: `ts_rank` over an OR
+query and the nearest vectors, fused by their ranks (k = 60) in one statement; it gets a table with a stored tsvector.
 """
 
 import asyncio
-import base64
 import itertools
-import logging
 import random
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 import numpy as np
-import structlog
 import uvloop
 from pgvector import HalfVector
 from sqlalchemy import text
@@ -26,21 +25,28 @@ from sqlalchemy import text
 from app.core.config import Settings
 from app.core.principal import ALL_SCOPES, Principal, PrincipalKind, Role
 from app.core.retrieval import EVERYTHING, Query, Trust
-from app.db.engine import Database
-from app.db.repositories.chunks import ChunkRepository
-from app.main import open_database, open_runtime
-from app.services import embeddings, maintenance, retrieval
-from app.services.runtime import Runtime
-from benchmarks import corpus, layouts, seeding
-from benchmarks.layouts import DIMS, Size
-from benchmarks.processes import simulator, workspace
+from app.db import migrations, upkeep
+from app.db.engine import Database, create_database
+from app.db.repositories.chunks import ChunkRepository, ScopeSizes
+from app.rag import fusion
+from app.services import indexing
+from benchmarks import corpus, seeding, vectors
+from benchmarks.layouts import DIMS, Size, spread
+from benchmarks.processes import Postgres, postgres
 from benchmarks.report import Details, Figure, Report, percentile
 
 _TOP: Final = 10
 _CLIENTS: Final = 16
 _RRF: Final = 60
 _LEG: Final = 50
+_MODEL: Final = "benchmark@1/384/f32/256/none"
+_DATABASE: Final = "retrieval"
+_DISTINCT_TEXTS: Final = 20_000
 _ONLY_DENSE: Final = Trust(1.0, 1e-9)
+_SIZES: Final = (1_000, 5_000, 20_000, 100_000, 10**9)
+_TERM_INDEX: Final = "ix_chunks_scoped_terms"
+
+_DENSE: Final = Trust(1.0, 1e-9)
 _SIZES: Final = (1_000, 5_000, 20_000, 10**9)
 
 _DENSE: Final = """
@@ -73,9 +79,15 @@ WITH asked AS MATERIALIZED (
 )
 SELECT c.id, c.document_id, c.text, fused.score FROM fused JOIN searchable_chunks c USING (id) ORDER BY fused.score DESC
 """
-_EXACT: Final = (
-    "SELECT id FROM chunks WHERE organization_id = $1 ORDER BY (embedding <=> $2) + 0, id LIMIT $3"
-)
+_EXACT: Final = """
+SELECT 1 - (embedding <=> $2) AS similarity FROM chunks WHERE organization_id = $1 ORDER BY (embedding <=> $2) + 0 LIMIT $3
+"""
+_RELATION_SIZES: Final = """
+SELECT relname AS name, CAST(round(pg_total_relation_size(oid) / 1e6) AS int) AS mb FROM pg_class
+ WHERE relkind = 'i' AND (relname LIKE 'ix_chunks%' OR relname = 'pk_chunks')
+UNION ALL SELECT 'chunks: rows', CAST(round(pg_table_size('chunks') / 1e6) AS int) ORDER BY 2 DESC
+"""
+_BUILD_MEMORY_MB: Final = 2_048
 _ORGANIZATIONS: Final = """
 SELECT organization_id, sum(chunk_count) AS chunks FROM documents GROUP BY 1 ORDER BY 2
 """
@@ -116,6 +128,7 @@ class Organization:
 class Asked:
     organization: Organization
     question: str
+    vector: vectors.Vectors
 
 
 Search = Callable[[Asked], Awaitable[object]]
@@ -124,90 +137,156 @@ Search = Callable[[Asked], Awaitable[object]]
 def run(*, quick: bool) -> Report:
     plan = _QUICK if quick else _FULL
     report = Report("retrieval")
-    _, spread = layouts.layouts_of(plan.size)
-    with workspace() as folder, simulator(folder, dims=DIMS, tokens=40) as provider:
-        settings = layouts.settings_for(provider, plan.size.exact_up_to)
-        with layouts.filled(layouts.layouts_of(plan.size), settings, folder) as database:
-            url = database.url(spread.name)
-            uvloop.run(measure(report, plan, {**settings, "DB_URL": url, "DATA_DIR": str(folder)}, Goals()))
+    measure(report, plan, Goals())
     return report
 
 
-async def measure(report: Report, plan: Plan, settings: dict[str, str], goals: Goals) -> None:
-    """Add the figures of a filled database to the report."""
-    async with _opened(settings) as (runtime, owner):
-        await maintenance.run_once(
-            runtime
-        )  # as every minute in a service: the terms are counted, the index is built
+def measure(report: Report, plan: Plan, goals: Goals) -> None:
+    """Fill a database, unless that was done before, and add what is measured there to the report."""
+    key = corpus.fingerprint(*seeding.schema_files(), *_own_files(), also=repr(plan.size))
+    cache = seeding.cache(f"retrieval-{plan.size.rows}", key)
+    with postgres(cache.folder) as server:
+        if not cache.is_filled:
+            uvloop.run(_fill(server, plan.size))
+            cache.mark_filled()
+        uvloop.run(_measure(report, plan, goals, server.url(_DATABASE)))
+
+
+def _own_files() -> list[Path]:
+    return [Path(module.__file__ or "") for module in (seeding, vectors)]
+
+
+async def _fill(server: Postgres, size: Size) -> None:
+    """Chunks by COPY, and the indexes as the service builds them."""
+    url = await asyncio.to_thread(seeding.make_database, server, _DATABASE)
+    async with _opened(url) as (database, owner):
+        await migrations.upgrade(database)
+        definition = await owner.fetchval("SELECT indexdef FROM pg_indexes WHERE indexname = $1", _TERM_INDEX)
+        await owner.execute(f"DROP INDEX {_TERM_INDEX}")  # built at once it takes a tenth of the time
+        sizes = spread(size)
+        tenants = [
+            await seeding.add_organization(owner, f"Organization {place}") for place in range(len(sizes))
+        ]
+        texts = itertools.cycle(corpus.many_passages(min(size.rows, _DISTINCT_TEXTS)))
+        each = (vector for block in vectors.stream(seed=6) for vector in block)
+        shares = (
+            (tenant, itertools.islice(texts, count)) for tenant, count in zip(tenants, sizes, strict=True)
+        )
+        await seeding.add_chunks(url, shares, embed=lambda _: next(each), embedding_model=_MODEL)
+        await owner.execute("SET maintenance_work_mem = '512MB'")
+        await owner.execute(definition)
+        await owner.execute("CREATE TABLE built (name text, seconds float8)")
+        await _timed(
+            owner, "exact", upkeep.ensure_exact_index(database, embedding_model=_MODEL, dimension=DIMS)
+        )
+        await owner.execute("ANALYZE chunks")
+        await asyncio.sleep(1)  # for the statistics that the next one reads
+        hnsw = upkeep.ensure_vector_index(
+            database,
+            embedding_model=_MODEL,
+            dimension=DIMS,
+            from_rows=size.exact_up_to,
+            memory_mb=_BUILD_MEMORY_MB,
+        )
+        await _timed(owner, "hnsw", hnsw)
+        await _timed(owner, "vacuum", owner.execute("VACUUM (ANALYZE) chunks"))
+        await upkeep.count_terms(database)
+        for statement in _PLAIN_TABLE:
+            await owner.execute(statement)
+
+
+async def _timed(owner: asyncpg.Connection, name: str, work: Awaitable[object]) -> None:
+    started = time.monotonic()
+    await work
+    await owner.execute("INSERT INTO built VALUES ($1, $2)", name, time.monotonic() - started)
+
+
+async def _measure(report: Report, plan: Plan, goals: Goals, url: str) -> None:
+    async with _opened(url) as (database, owner):
         organizations = [
             Organization(_principal(row["organization_id"]), row["chunks"])
             for row in await owner.fetch(_ORGANIZATIONS)
         ]
-        searches = await _searches(runtime, owner)
+        asking = Asking(database, plan.size.exact_up_to)
+        searches: dict[str, Search] = {
+            "fused": asking.fused,
+            "dense alone": asking.dense_alone,
+            "plain fusion": asking.plain_fusion,
+        }
         await _alone(report, plan, organizations, searches, goals)
         await _together(report, plan, organizations, searches, goals)
-        await _recall(report, plan, organizations, runtime, owner, goals)
+        await _recall(report, plan, organizations, asking, owner, goals)
+        await _sizes(report, owner)
 
 
 @asynccontextmanager
-async def _opened(settings: dict[str, str]) -> AsyncIterator[tuple[Runtime, asyncpg.Connection]]:
-    values = {name.lower(): value for name, value in settings.items()}
-    secret = base64.b64encode(secrets.token_bytes(32)).decode()
-    opened = Settings(_env_file=None, secret_key=secret, **values)  # type: ignore[arg-type]  # pydantic reads the strings
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    owner = await seeding.connect(settings["DB_URL"])
+async def _opened(url: str) -> AsyncIterator[tuple[Database, asyncpg.Connection]]:
+    database = create_database(url, pool_size=10, overflow=2, connect_timeout_seconds=10)
+    owner = await seeding.connect(url) if await _has_vectors(url) else await asyncpg.connect(url)
     try:
-        async with open_database(opened) as database, open_runtime(opened, database) as runtime:
-            yield runtime, owner
+        yield database, owner
     finally:
         await owner.close()
+        await database.close()
 
 
-async def _searches(runtime: Runtime, owner: asyncpg.Connection) -> dict[str, Search]:
-    """The product's search and the two it is compared with, each with its call for the embedding."""
-    for statement in _PLAIN_TABLE:
-        await owner.execute(statement)
-    model = runtime.embeddings.fingerprint
-    near = f"CAST(c.embedding AS halfvec({DIMS})) <=> CAST(:embedding AS halfvec({DIMS}))"
-    exact = "c.embedding <=> CAST(:embedding AS halfvec)"
-    values = {"model": model.replace("'", "''").replace(":", "\\:"), "top": _TOP, "leg": _LEG, "rrf": _RRF}
-    dense = {
-        by_graph: text(_DENSE.format(near=distance, order=order, **values))
-        for by_graph, distance, order in ((True, near, near), (False, exact, f"({exact}) + 0"))
-    }
-    plain = {
-        by_graph: text(_PLAIN.format(order=order, **values))
-        for by_graph, order in ((True, near), (False, f"({exact}) + 0"))
-    }
-    exact_up_to = runtime.settings.exact_search_max_values // DIMS
-
-    async def fused(asked: Asked) -> object:
-        return await retrieval.search(runtime, asked.organization.principal, asked.question, limit=_TOP)
-
-    async def dense_alone(asked: Asked) -> object:
-        vector = await embeddings.query(runtime.embeddings, asked.question)
-        return await _rows(
-            runtime.database,
-            asked,
-            dense[asked.organization.chunks > exact_up_to],
-            {"embedding": HalfVector(vector)},
-        )
-
-    async def plain_fusion(asked: Asked) -> object:
-        vector = await embeddings.query(runtime.embeddings, asked.question)
-        return await _rows(
-            runtime.database,
-            asked,
-            plain[asked.organization.chunks > exact_up_to],
-            {"embedding": HalfVector(vector), "question": asked.question},
-        )
-
-    return {"fused": fused, "dense alone": dense_alone, "plain fusion": plain_fusion}
+async def _has_vectors(url: str) -> bool:
+    """Before the first migration there is no such type."""
+    connection = await asyncpg.connect(url)
+    try:
+        return bool(await connection.fetchval("SELECT count(*) FROM pg_extension WHERE extname = 'vector'"))
+    finally:
+        await connection.close()
 
 
-async def _rows(database: Database, asked: Asked, statement: Any, values: dict[str, Any]) -> object:
-    async with database.direct(asked.organization.principal, planned_for_all=True) as session:
-        return (await session.execute(statement, values)).all()
+@dataclass(slots=True)
+class Asking:
+    """The product's search as `app.services.retrieval` makes it, and the two that it is compared with."""
+
+    database: Database
+    exact_up_to: int
+    settings: Settings = field(default_factory=lambda: Settings(_env_file=None))
+    sizes: ScopeSizes = field(default_factory=ScopeSizes)
+    statements: dict[tuple[str, bool], Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        near = f"CAST(c.embedding AS halfvec({DIMS})) <=> CAST(:embedding AS halfvec({DIMS}))"
+        exact = "c.embedding <=> CAST(:embedding AS halfvec)"
+        values = {"model": _MODEL.replace(":", "\\:"), "top": _TOP, "leg": _LEG, "rrf": _RRF}
+        for by_graph, distance, order in ((True, near, near), (False, exact, f"({exact}) + 0")):
+            dense = _DENSE.format(near=distance, order=order, **values)
+            self.statements["dense", by_graph] = text(dense)
+            self.statements["plain", by_graph] = text(_PLAIN.format(order=order, **values))
+
+    async def fused(self, asked: Asked, trust: Trust | None = None) -> object:
+        principal = asked.organization.principal
+        async with self.database.direct(principal, planned_for_all=True) as session:
+            chunks = ChunkRepository(session, principal)
+            reached = await chunks.scope(EVERYTHING, self.sizes)
+            found = indexing.analyse_question(self.settings, asked.question, reached)
+            trusted = trust or fusion.trust(
+                _MODEL, asked.question, spoken=found.spoken, written=found.written
+            )
+            return await chunks.search(
+                Query(asked.vector.tolist(), [] if trust else found.terms, trusted),
+                limit=_TOP,
+                where=EVERYTHING,
+                embedding_model=_MODEL,
+                exact_up_to=self.exact_up_to,
+                sizes=self.sizes,
+            )
+
+    async def dense_alone(self, asked: Asked) -> object:
+        return await self._rows("dense", asked, {"embedding": HalfVector(asked.vector)})
+
+    async def plain_fusion(self, asked: Asked) -> object:
+        values = {"embedding": HalfVector(asked.vector), "question": asked.question}
+        return await self._rows("plain", asked, values)
+
+    async def _rows(self, kind: str, asked: Asked, values: dict[str, Any]) -> object:
+        statement = self.statements[kind, asked.organization.chunks > self.exact_up_to]
+        async with self.database.direct(asked.organization.principal, planned_for_all=True) as session:
+            return (await session.execute(statement, values)).all()
 
 
 async def _alone(
@@ -286,20 +365,19 @@ async def _recall(
     report: Report,
     plan: Plan,
     organizations: Sequence[Organization],
-    runtime: Runtime,
+    asking: Asking,
     owner: asyncpg.Connection,
     goals: Goals,
 ) -> None:
     """How many of the true nearest the dense leg has, for the smallest, the largest and sizes in between."""
-    places = sorted({round(place) for place in np.linspace(0, len(organizations) - 1, 8)})
+    places = {round(place) for place in np.linspace(0, len(organizations) - 1, 6)}
+    places |= set(range(len(organizations) - 3, len(organizations)))
     table = Details(f"Dense leg: recall@{_TOP} of exact search", ("chunks", "recall"))
     worst = 1.0
-    for organization in (organizations[place] for place in places):
-        found = [
-            await _recall_of(Asked(organization, question), runtime, owner)
-            for question in itertools.islice(itertools.cycle(corpus.questions()), plan.recalled)
-        ]
-        table.rows.append((organization.chunks, float(np.mean(found))))
+    for place in sorted(places):
+        asked = _asked([organizations[place]], plan.recalled)
+        found = [await _recall_of(one, asking, owner) for one in asked]
+        table.rows.append((organizations[place].chunks, float(np.mean(found))))
         worst = min(worst, float(np.mean(found)))
     report.details.append(table)
     report.figures.append(
@@ -307,27 +385,23 @@ async def _recall(
     )
 
 
-async def _recall_of(asked: Asked, runtime: Runtime, owner: asyncpg.Connection) -> float:
+async def _recall_of(asked: Asked, asking: Asking, owner: asyncpg.Connection) -> float:
     """By similarity, since several chunks may be equally near."""
-    vector = await embeddings.query(runtime.embeddings, asked.question)
-    nearest = await owner.fetch(
-        _EXACT.replace("SELECT id", "SELECT 1 - (embedding <=> $2) AS similarity"),
-        asked.organization.principal.organization,
-        HalfVector(vector),
-        _TOP,
-    )
-    principal = asked.organization.principal
-    async with runtime.database.direct(principal, planned_for_all=True) as session:
-        hits = await ChunkRepository(session, principal).search(
-            Query(vector, [], _ONLY_DENSE),
-            limit=_TOP,
-            where=EVERYTHING,
-            embedding_model=runtime.embeddings.fingerprint,
-            exact_up_to=runtime.settings.exact_search_max_values // DIMS,
-            sizes=runtime.scope_sizes,
-        )
+    organization_id = asked.organization.principal.organization
+    nearest = await owner.fetch(_EXACT, organization_id, HalfVector(asked.vector), _TOP)
+    hits: Any = await asking.fused(asked, _ONLY_DENSE)
     least = float(nearest[-1]["similarity"]) - 1e-6
     return min(sum(hit.similarity >= least for hit in hits), len(nearest)) / len(nearest)
+
+
+async def _sizes(report: Report, owner: asyncpg.Connection) -> None:
+    table = Details("On disk, and how long it took to make", ("what", "MB", "s"))
+    seconds = {row["name"]: row["seconds"] for row in await owner.fetch("SELECT * FROM built")}
+    for row in await owner.fetch(_RELATION_SIZES):
+        kind = next((kind for kind in seconds if f"_{kind}_" in row["name"]), "")
+        table.rows.append((row["name"], row["mb"], seconds.get(kind, "")))
+    table.rows.append(("vacuum", "", seconds["vacuum"]))
+    report.details.append(table)
 
 
 def _asked(organizations: Sequence[Organization], count: int) -> list[Asked]:
@@ -336,9 +410,15 @@ def _asked(organizations: Sequence[Organization], count: int) -> list[Asked]:
     whom = list(itertools.islice(itertools.cycle(organizations), count))
     chance.shuffle(whom)
     return [
-        Asked(organization, question)
-        for organization, question in zip(whom, itertools.cycle(corpus.questions()), strict=False)
+        Asked(organization, question, vector)
+        for organization, (question, vector) in zip(whom, itertools.cycle(_questions()), strict=False)
     ]
+
+
+@cache
+def _questions() -> list[tuple[str, vectors.Vectors]]:
+    texts = corpus.questions()
+    return list(zip(texts, vectors.questions(texts), strict=True))
 
 
 def _principal(organization_id: str) -> Principal:

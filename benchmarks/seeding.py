@@ -1,17 +1,20 @@
 """Databases filled by COPY as their owner: organizations with keys, chunks with vectors, sessions with a past."""
 
 import asyncio
+import itertools
 import random
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 import numpy as np
-from pgvector import HalfVector
+from numpy.typing import NDArray
+from pgvector import HalfVector, SparseVector
 from pgvector.asyncpg import register_vector
 
 from app.core import ids, security
@@ -157,17 +160,23 @@ async def _with_new_key(connection: asyncpg.Connection, organization_id: str, co
     return Tenant(organization_id, collection_id, key_id, str(key))
 
 
+Embed = Callable[[str], NDArray[Any]]
+
+
 async def add_chunks(
-    url: str, tenants: Sequence[tuple[Tenant, Sequence[str]]], *, dims: int, embedding_model: str
+    url: str,
+    tenants: Iterable[tuple[Tenant, Iterable[str]]],
+    *,
+    embed: Embed,
+    embedding_model: str,
 ) -> None:
-    """Store each tenant's texts as chunks of documents, embedded as the simulator does."""
-    embed = corpus.hashing_embedder(dims)
+    """Store each tenant's texts as chunks of documents."""
     connection = await connect(url)
     try:
         await connection.execute(_STAGE)
         for tenant, texts in tenants:
-            for start in range(0, len(texts), _ROWS_A_COPY):
-                batch = texts[start : start + _ROWS_A_COPY]
+            waiting = iter(texts)
+            while batch := list(itertools.islice(waiting, _ROWS_A_COPY)):
                 vectors = [embed(text).astype(np.float16) for text in batch]
                 await _copy_documents(connection, tenant, list(zip(batch, vectors, strict=True)))
                 await connection.execute(_FROM_STAGE, embedding_model)
@@ -175,6 +184,12 @@ async def add_chunks(
         await connection.execute("VACUUM (ANALYZE)")
     finally:
         await connection.close()
+
+
+@lru_cache(maxsize=40_000)
+def _terms_of(text: str) -> tuple[list[int], SparseVector]:
+    found = terms.of_chunk(text, language="en")
+    return sorted(found), sparse(found)
 
 
 async def _copy_documents(
@@ -192,8 +207,7 @@ async def _copy_documents(
         start = 0
         for ordinal, (text, vector) in enumerate(part):
             chunk = (ids.new(ids.Prefix.CHUNK), *scope, document_id, ordinal, start, start + len(text), text)
-            found = terms.of_chunk(text, language="en")
-            chunks.append((*chunk, sorted(found), sparse(found), HalfVector(vector)))
+            chunks.append((*chunk, *_terms_of(text), HalfVector(vector)))
             start += len(text) + 2
     await connection.copy_records_to_table("documents", records=documents, columns=_DOCUMENT_COLUMNS)
     await connection.copy_records_to_table(

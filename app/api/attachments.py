@@ -29,3 +29,14 @@ def attachment_headers(file: File) -> dict[str, str]:
         "ETag": f'"{file.sha256}"',
         "X-Document-Type": file.content_type,
     }
+
+
+def image_headers(etag: str) -> dict[str, str]:
+    """Of a picture that is made for those who may see it; asked for again each time, whether they still may."""
+    return {
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Cache-Control": "private, no-cache",
+        "ETag": etag,
+    }

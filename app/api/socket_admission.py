@@ -89,7 +89,8 @@ async def offered_credential(socket: WebSocket, runtime: Runtime) -> tuple[str, 
 def comes_from_a_known_page(socket: WebSocket, runtime: Runtime) -> bool:
     """Whether no page opened the connection, one of our own did, or one that the settings name."""
     page = socket.headers.get("origin")
-    if page is None or page in runtime.settings.allowed_origins:
+    own = (runtime.settings.public_url or "").rstrip("/")
+    if page is None or page in (own, *runtime.settings.allowed_origins):
         return True
     return urlsplit(page).netloc.lower() == socket.headers.get("host", "").lower()
 

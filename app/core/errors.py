@@ -279,6 +279,22 @@ class OriginalNotKept(NotFound):
     """There is no file of this document: it was sent as text, or files are not kept here (KEEP_ORIGINAL_FILES)."""
 
 
+class PageNotFound(NotFound):
+    """The document has no such page."""
+
+
+class ChunkNotFound(NotFound):
+    """The page has no such passage; the document may have been processed anew since."""
+
+
+class NoPageImages(Conflict):
+    """Only pages of PDF files can be shown as pictures."""
+
+
+class PageNotDrawn(Conflict):
+    """The page can't be drawn: the file is damaged or locked, or the page too heavy."""
+
+
 class OriginalDamaged(AppError):
     """The stored file is not what was sent any more, so it is not given out."""
 

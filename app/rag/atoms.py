@@ -150,8 +150,8 @@ class _Reader:
         word_ends = np.flatnonzero(in_word[1:-1] & ~in_word[2:]) + 1
         if (word_ends - word_starts > _LONGEST_WORD).any():
             return False
-        words = zip(word_starts.tolist(), word_ends.tolist(), strict=True)
-        counted = [_count_tokens(part[first:last]) for first, last in words]
+        words = map(part.__getitem__, map(slice, word_starts.tolist(), word_ends.tolist()))
+        counted = list(map(_count_tokens, words))
         if counted and max(counted) > self._most_tokens:
             return False
         starts = np.flatnonzero((in_word[1:-1] & ~in_word[:-2]) | (kinds > WORD))

@@ -25,6 +25,10 @@ class CircuitState(StrEnum):
     OPEN = "open"
     HALF_OPEN = "half_open"
 
+    @classmethod
+    def by_severity(cls) -> "tuple[CircuitState, ...]":
+        return cls.CLOSED, cls.HALF_OPEN, cls.OPEN
+
 
 class Circuit:
     """Ask `admit` before each question, and tell how it went by exactly one of the other three."""
@@ -118,12 +122,11 @@ class Circuits:
         worst: dict[tuple[str, str], CircuitState] = {}
         for (base_url, model, _), circuit in self._circuits.items():
             name = base_url, model
-            worst[name] = max(worst.get(name, CircuitState.CLOSED), circuit.state, key=_SEVERITY.index)
+            worst[name] = max(
+                worst.get(name, CircuitState.CLOSED), circuit.state, key=CircuitState.by_severity().index
+            )
         return worst
 
     def _make_room(self) -> None:
         if len(self._circuits) >= _MOST_CIRCUITS:
             self._circuits = {key: one for key, one in self._circuits.items() if not one.is_idle}
-
-
-_SEVERITY: Final = (CircuitState.CLOSED, CircuitState.HALF_OPEN, CircuitState.OPEN)

@@ -47,23 +47,27 @@ def leans_on_history(question: str) -> bool:
     if not letters or sum(1 for letter in letters if _LATIN.match(letter)) < 0.9 * len(letters):
         return True
     words = _WORD.findall(question.lower())
-    return (
-        len(words) < _SELF_CONTAINED_WORDS
-        or words[0] in _GOING_ON
-        or any(word in _POINTING_BACK or word.endswith("nya") for word in words)
+    return len(words) < _SELF_CONTAINED_WORDS or points_back(question)
+
+
+def points_back(question: str) -> bool:
+    """Whether a question says that it goes on with what was said before: by its first word, or by a word for it."""
+    words = _WORD.findall(question.lower())
+    return bool(words) and (
+        words[0] in _GOING_ON or any(word in _POINTING_BACK or word.endswith("nya") for word in words)
     )
 
 
-def with_question_before(history: Sequence[Turn], question: str) -> str | None:
-    """The question behind the last one that stands on its own; None where it does so itself, or there is no other.
-
-    For when nothing can rewrite it, and it finds nothing alone: added to every question, the history makes the search worse.
-    """
-    asked = [turn.content for turn in history if turn.role == "user"]
-    if not asked or not leans_on_history(question):
+def asked_before(history: Sequence[Turn]) -> str | None:
+    """What the user asked last, behind the last question that stands on its own where it does not; None without any."""
+    asked = [turn.content[:_MAX_REWRITTEN_CHARACTERS] for turn in history if turn.role == "user"]
+    if not asked:
         return None
-    before = next((each for each in reversed(asked) if not leans_on_history(each)), asked[-1])
-    return f"{before[:_MAX_REWRITTEN_CHARACTERS]} {question}"
+    *earlier, last = asked
+    if not leans_on_history(last):
+        return last
+    before = next((each for each in reversed(earlier) if not leans_on_history(each)), None)
+    return last if before is None else f"{before} {last}"
 
 
 async def standalone_question(model: ChatModel, history: Sequence[Turn], question: str) -> str:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NoReturn, Protocol
@@ -38,7 +38,8 @@ _OPENAI_MAX_TOKENS: Final = 8_191
 _UNKNOWN_MAX_TOKENS: Final = 512
 _NICENESS: Final = 10
 # Bounds what is held as tokens at a time when a whole book is embedded.
-_TEXTS_TOKENIZED_AT_ONCE: Final = 256
+_TEXTS_TOKENIZED_AT_ONCE: Final = 512
+_MOST_THREADS: Final = 4
 # Python floats for 1,000 vectors of 1,536 numbers hold up the event loop for 60 ms.
 _VECTORS_LISTED_AT_ONCE: Final = 128
 
@@ -81,23 +82,20 @@ class Provider(Protocol):
     async def aclose(self) -> None: ...
 
 
-def _come_after_questions() -> None:
-    """Let this thread take the processor only where no other one wants it; it does not hold the interpreter meanwhile."""
-    if sys.platform == "linux":  # where a thread has a priority of its own
-        with contextlib.suppress(OSError):
-            thread = threading.get_native_id()
-            present = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, min(present + _NICENESS, 19))
-
-
 class LocalEmbeddings:
-    """The local model on two threads over one session, so that a question never waits behind a document."""
+    """The local model over one session: a thread for questions, which never wait behind a document, and all cores for those.
 
-    def __init__(self, load: Callable[[], SentenceEncoder] = local_model.load) -> None:
+    The threads for documents have a low priority, so that they take only what questions and requests leave.
+    """
+
+    def __init__(
+        self, load: Callable[[], SentenceEncoder] = local_model.load, *, threads: int | None = None
+    ) -> None:
         self._load = load
+        self.threads = threads or min(_cores(), _MOST_THREADS)
         self._queries = ThreadPoolExecutor(1, thread_name_prefix="embed-query")
         self._documents = ThreadPoolExecutor(
-            1, thread_name_prefix="embed-documents", initializer=_come_after_questions
+            self.threads, thread_name_prefix="embed-documents", initializer=give_way
         )
 
     @property
@@ -120,11 +118,30 @@ class LocalEmbeddings:
             window = texts[start : start + _TEXTS_TOKENIZED_AT_ONCE]
             token_ids = await loop.run_in_executor(self._documents, self._tokenize, window)
             encoder = self._load()
-            for batch in encoder.batches(token_ids):
-                rows = [token_ids[position] for position in batch]
-                places = [start + position for position in batch]
-                vectors[places] = await loop.run_in_executor(self._documents, encoder.run, rows)
+            batches = encoder.batches(token_ids)
+            part = vectors[start : start + len(window)]
+            turns = [
+                asyncio.create_task(self._run(encoder, batches, token_ids, part)) for _ in range(self.threads)
+            ]
+            try:
+                await asyncio.gather(*turns)
+            finally:
+                for turn in turns:
+                    turn.cancel()
         return vectors
+
+    async def _run(
+        self,
+        encoder: SentenceEncoder,
+        batches: Iterator[list[int]],
+        token_ids: Sequence[TokenIds],
+        vectors: Vectors,
+    ) -> None:
+        """One batch after the other, of those that are left."""
+        loop = asyncio.get_running_loop()
+        for batch in batches:
+            rows = [token_ids[position] for position in batch]
+            vectors[batch] = await loop.run_in_executor(self._documents, encoder.run, rows)
 
     async def aclose(self) -> None:
         for executor in (self._queries, self._documents):
@@ -137,6 +154,17 @@ class LocalEmbeddings:
     def _encode(self, text: str) -> NDArray[np.float32]:
         vector: NDArray[np.float32] = self._load().encode([text])[0]
         return vector
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def give_way() -> None:
+    """Lower the priority of this thread, which on Linux is each thread's own."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 class Embedder(BaseEmbedding):

@@ -30,11 +30,19 @@ class _Profile:
     needed_elsewhere: float
     weight: float = 0.5
     weight_of_dated: float = 0.5
+    akin: float | None = None
+    """The cosine from which on two questions are of one subject; None where nobody measured it."""
 
 
 _PROFILES: Final = {
     "all-MiniLM-L6-v2": _Profile(
-        0.7, frozenset({_ENGLISH}), needed=0.26, needed_elsewhere=0.33, weight=0.6, weight_of_dated=0.4
+        0.7,
+        frozenset({_ENGLISH}),
+        needed=0.26,
+        needed_elsewhere=0.33,
+        weight=0.6,
+        weight_of_dated=0.4,
+        akin=0.15,
     ),
     "text-embedding-3": _Profile(0.5, None, needed=0.25, needed_elsewhere=0.25),
     "text-embedding-ada": _Profile(0.2, None, needed=0.4, needed_elsewhere=0.4),
@@ -46,6 +54,8 @@ _FOREIGN_LANGUAGE: Final = 0.3
 _ACROSS_LANGUAGES: Final = 0.75
 _ACROSS_LANGUAGES_BY_NAMES: Final = 0.5
 _MEANING_ALONE: Final = 0.65
+_SHARE_POINTING_BACK: Final = 0.7
+_SHARE_OF_AKIN: Final = 0.8
 _YEAR: Final = re.compile(r"(?<!\w)(?:19|20)\d\d(?!\w)")
 
 
@@ -63,6 +73,19 @@ def trust(embedding_model: str, question: str, *, spoken: str, written: bool) ->
     else:
         weight = _FOREIGN_LANGUAGE
     return Trust(weight=weight, spread=profile.spread)
+
+
+def share_of_question(embedding_model: str, cosine: float, *, spoken: str, points_back: bool) -> float:
+    """How much of a search is the question itself (1: all), and not the one that was asked before it.
+
+    One that points back is of the subject of that one. Any other is where the cosine of the two says so, in a language that
+    the model knows.
+    """
+    if points_back:
+        return _SHARE_POINTING_BACK
+    profile = _profile(embedding_model)
+    known = profile.languages is None or spoken in profile.languages
+    return _SHARE_OF_AKIN if known and profile.akin is not None and cosine >= profile.akin else 1.0
 
 
 def relevance(similarity: float, coverage: float, *, written: bool) -> float:

@@ -76,7 +76,7 @@ class SentenceEncoder:
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(weights_folder)
         )
-        self._session: Any = onnxruntime.InferenceSession(
+        self.session: Any = onnxruntime.InferenceSession(
             graph_file.read_bytes(), options, providers=["CPUExecutionProvider"]
         )
         self._tokenizer = tokenizer
@@ -106,7 +106,7 @@ class SentenceEncoder:
             input_ids[row, : len(ids)] = ids
             attention_mask[row, : len(ids)] = 1
         vectors: NDArray[np.float32]
-        (vectors,) = self._session.run(
+        (vectors,) = self.session.run(
             ["embedding"], {"input_ids": input_ids, "attention_mask": attention_mask}
         )
         return vectors

@@ -1,7 +1,7 @@
 """How an answer comes to be: passages for the question, then the model's words or the sources' own, with citations."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -133,14 +133,17 @@ async def _guarded(
         history=said if succession.model is None else (),
         ledger=draft.ledger,
     )
-    asked, hits, relevant = found.question, found.hits, found.relevant
+    hits, relevant = found.hits, found.relevant
     draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()
     yield SourcesFound(draft.sources)
     if not relevant:
         draft.refused = True
         yield draft.add(guard.refusal(question.message, guarding.NOT_RELEVANT))
     else:
-        async with aclosing(_worded(succession, bot, question, asked, history, hits, draft, guard)) as deltas:
+        wordings = _wordings(asked, said if succession.model is None else ())
+        async with aclosing(
+            _worded(succession, bot, question, wordings, history, hits, draft, guard)
+        ) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -149,7 +152,7 @@ async def _worded(
     succession: Succession,
     bot: Bot,
     question: Question,
-    asked: str,
+    wordings: Sequence[str],
     history: list[Turn],
     hits: list[Hit],
     draft: Draft,
@@ -168,22 +171,33 @@ async def _worded(
                 raise
             succession.pass_on(failure)
     draft.model, draft.fallback = succession.name, succession.reason
-    yield await _quote(asked, question.message, hits, draft, guard)
+    yield await _quote(wordings, question.message, hits, draft, guard)
+
+
+def _wordings(asked: str, history: Sequence[Turn]) -> list[str]:
+    """The question; and where it points back and nothing made it standalone, the one before it and the question."""
+    before = conversation.asked_before(history) if conversation.points_back(asked) else None
+    return [asked] if before is None else [asked, f"{before} {asked}"]
 
 
 def _top_k(runtime: Runtime, bot: Bot, question: Question) -> int:
     return question.top_k or bot.retrieval.top_k or runtime.settings.top_k_default
 
 
-async def _quote(asked: str, question: str, hits: list[Hit], draft: Draft, guard: Guard) -> AnswerDelta:
-    """The extractive answer: sentences of the sources, word for word."""
+async def _quote(
+    wordings: Sequence[str], question: str, hits: list[Hit], draft: Draft, guard: Guard
+) -> AnswerDelta:
+    """The extractive answer: sentences of the sources, word for word, for the first wording of the question that any answer."""
     quotable = [
         extractive.Passage(n, hit.text, headings.place(hit.title, hit.heading))
         for n, hit in enumerate(hits, start=1)
     ]
     # The longest passages take 0.3 s of CPU, which the event loop does not have; a thread costs 0.1 ms.
-    found = await asyncio.to_thread(extractive.extract, asked, quotable)
-    if not found.quotes:
+    for wording in wordings:
+        found = await asyncio.to_thread(extractive.extract, wording, quotable)
+        if found.quotes:
+            break
+    else:
         draft.refused = True
         draft.sources = ()
         return draft.add(guard.refusal(question, guarding.NO_ANSWER))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.core import bot_settings, cursor
+from app.core import bot_settings, cursor, ids
 from app.core.bot_settings import Place
 from app.core.bots import BotSettings
 from app.core.errors import (
@@ -13,6 +13,7 @@ from app.core.errors import (
     BotNotFound,
     BotOutdated,
     BotVersionNotFound,
+    CollectionNotFound,
     KeyIsRestricted,
     UserNotFound,
 )
@@ -111,6 +112,7 @@ async def create(runtime: Runtime, session: Transaction, principal: Principal, w
     _require_manager(principal)
     settings = bot_settings.from_json(wanted.settings, {})
     content = _checked(runtime, principal, settings, wanted.keys, before=None)
+    _require_shareable(wanted)
     bots = BotRepository(session, principal)
     made = await bots.add({**wanted.columns, "all_collections": wanted.collection_ids is None})
     await BotListRepository(session, principal).set_collections(made.id, wanted.collection_ids or ())
@@ -139,6 +141,7 @@ async def change(
         )  # the address was the other one's
     settings = bot_settings.from_json(laid, before.keys)
     content = _checked(runtime, principal, settings, wanted.keys, before=before)
+    _require_shareable(wanted)
     columns = dict(wanted.columns)
     if wanted.sets_collections:
         columns["all_collections"] = wanted.collection_ids is None
@@ -229,6 +232,12 @@ def _require_manager(principal: Principal) -> None:
     access.require_admin(principal)
     if principal.collection_ids is not None:
         raise KeyIsRestricted("This API key is restricted to certain collections and can't change bots.")
+
+
+def _require_shareable(wanted: Wanted) -> None:
+    """The files of a session are its owner's alone. Raises CollectionNotFound."""
+    if any(ids.is_of_session(collection_id) for collection_id in wanted.collection_ids or ()):
+        raise CollectionNotFound
 
 
 async def _usable(session: Transaction, principal: Principal, bot_id: str, *, lock: bool = False) -> Bot:

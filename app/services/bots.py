@@ -15,6 +15,7 @@ from app.core.bots import (
 from app.core.config import EXTRACTIVE_MODEL, Settings
 from app.core.errors import BotNotFound
 from app.core.principal import Principal
+from app.db.engine import AnyTransaction
 from app.db.repositories.bots import BotUseRepository
 from app.rag.llms import ChatModel
 from app.services import access
@@ -35,12 +36,17 @@ async def resolve(runtime: Runtime, principal: Principal, bot_id: str | None) ->
         bot_id = principal.bot_id
     if bot_id is None or bot_id == DEFAULT_BOT:
         return runtime.default_bot
+    async with runtime.database.direct(principal) as session:
+        return await find(runtime, session, principal, bot_id)
+
+
+async def find(runtime: Runtime, session: AnyTransaction, principal: Principal, bot_id: str) -> Bot:
+    """The same for the id of a bot of the organization, in a transaction that is open already. Raises BotNotFound."""
     organization_id = principal.organization
     known = runtime.bot_models.known(organization_id, bot_id)
-    async with runtime.database.direct(principal) as session:
-        found = await BotUseRepository(session, principal).in_use(
-            bot_id, user_id=access.restricted_user_id(principal), known=known[0] if known else None
-        )
+    found = await BotUseRepository(session, principal).in_use(
+        bot_id, user_id=access.restricted_user_id(principal), known=known[0] if known else None
+    )
     if found is None:
         raise BotNotFound
     if found.settings is not None and found.secrets is not None:

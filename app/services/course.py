@@ -144,7 +144,6 @@ async def _open(runtime: Runtime, principal: Principal, question: Question, turn
     """Store the question and the row of the answer to come."""
     runtime.require_matching_index()
     bot = await bots.resolve(runtime, principal, question.bot_id)
-    names_bot = question.bot_id is not None or principal.bot_id is not None
     draft = Draft(
         session_id=turn.session_id,
         message_id=turn.message_id,
@@ -152,11 +151,7 @@ async def _open(runtime: Runtime, principal: Principal, question: Question, turn
         started=time.monotonic(),
         ledger=usage.ledger_of(runtime, principal, message_id=turn.message_id),
     )
-    asked, stored = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
-    if stored.state.bot_id != _stored_id(bot) and not names_bot:
-        bot = await bots.resolve(runtime, principal, stored.state.bot_id)
-        draft.model = bot.model.model
-        await _hand_over(runtime, principal, draft, bot)
+    asked, stored, bot = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
     draft.session_id = turn.session_id
     turn.asked = asked
     earlier = [Turn(message.role, message.content) for message in stored.history]
@@ -179,17 +174,33 @@ def _stored_id(bot: Bot) -> str | None:
     return None if bot.version_id is None else bot.id
 
 
-async def _hand_over(runtime: Runtime, principal: Principal, draft: Draft, bot: Bot) -> None:
-    """The session's own bot answers, where the question names none."""
-    async with runtime.database.direct(principal) as session:
-        await TurnRepository(session, principal).hand_to_bot(
-            draft.message_id, model=draft.model, bot_version_id=bot.version_id
-        )
+def _names_bot(principal: Principal, question: Question) -> bool:
+    return question.bot_id is not None or principal.bot_id is not None
+
+
+async def _bot_of_session(
+    runtime: Runtime,
+    session: AnyTransaction,
+    principal: Principal,
+    question: Question,
+    draft: Draft,
+    bot: Bot,
+    state: SessionState,
+) -> Bot:
+    """Who answers: the session's own bot, where the question names none. Raises BotNotFound, and then nothing is stored."""
+    if state.bot_id in (None, _stored_id(bot)) or _names_bot(principal, question):
+        return bot
+    own = await bots.find(runtime, session, principal, state.bot_id)
+    draft.model = own.model.model
+    await TurnRepository(session, principal).hand_to_bot(
+        draft.message_id, model=draft.model, bot_version_id=own.version_id
+    )
+    return own
 
 
 async def _store_when_quiet(
     runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft, bot: Bot
-) -> tuple[str, OpenedTurn]:
+) -> tuple[str, OpenedTurn, Bot]:
     """The question as it is stored, with what was said before it. Raises SessionBusy while another turn of the session runs.
 
     A turn that nobody listens to any more gives way; for the others it waits as long as the settings say.
@@ -223,11 +234,13 @@ async def _let_go_of_dead(runtime: Runtime, principal: Principal, session_id: st
 
 async def _store(
     runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft, bot: Bot
-) -> tuple[str, OpenedTurn]:
+) -> tuple[str, OpenedTurn, Bot]:
     # On disk at the latest with the answer, and before that nobody is told that it is stored.
     async with runtime.database.direct(principal, flushed_later=True) as session:
         if question.regenerates or question.edits:
-            return await _store_branch(runtime, session, principal, question, turn, draft, bot)
+            asked, opened = await _store_branch(runtime, session, principal, question, turn, draft, bot)
+            own = await _bot_of_session(runtime, session, principal, question, draft, bot, opened.state)
+            return asked, opened, own
         new = NewTurn(
             session_id=draft.session_id,
             title=" ".join(question.message.split())[:_TITLE_CHARACTERS],
@@ -237,14 +250,15 @@ async def _store(
             model=draft.model,
             bot_id=_stored_id(bot),
             bot_version_id=bot.version_id,
-            names_bot=question.bot_id is not None or principal.bot_id is not None,
+            names_bot=_names_bot(principal, question),
         )
         stored = await TurnRepository(session, principal).open_turn(
             new, history=runtime.settings.max_history_messages
         )
         if stored is None:
             raise SessionNotFound
-        return question.message, stored
+        own = await _bot_of_session(runtime, session, principal, question, draft, bot, stored.state)
+        return question.message, stored, own
 
 
 async def _store_branch(

@@ -20,8 +20,10 @@ async def query(model: EmbeddingModel, text: str) -> list[float]:
         return await model.embed_query(text)
 
 
-async def question(runtime: Runtime, text: str) -> tuple[Runtime, list[float]]:
+async def question(runtime: Runtime, text: str, *, shown: str | None = None) -> tuple[Runtime, list[float]]:
     """The vector of a question, and the runtime that stays with the build of the index that it can be compared with.
+
+    `shown` is what a provider may see of it, where that is less: the model may change between local and a provider's meanwhile.
 
     Raises as `query` does, and EmbeddingModelMismatch.
     """
@@ -29,7 +31,8 @@ async def question(runtime: Runtime, text: str) -> tuple[Runtime, list[float]]:
     while True:
         pinned = runtime.on(served)
         pinned.require_matching_index()
-        vector = await query(served.embeddings, text)
+        is_local = served.embeddings.provider == "local"
+        vector = await query(served.embeddings, text if shown is None or is_local else shown)
         now = await runtime.live.fresh()
         if now is served or (now.matches and now.embeddings is served.embeddings):
             return runtime.on(now), vector

@@ -1,7 +1,7 @@
 """What the full text search asks of questions: their terms and languages; for chunks that is `app.rag.analysis`."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from app.core.config import Settings
@@ -58,6 +58,26 @@ def analyse_question(settings: Settings, question: str, scope: Scope) -> Analyse
         spoken,
         written=not known or any(_family(language) == _family(spoken) for language in common),
     )
+
+
+def with_terms_before(asked: AnalysedQuestion, before: AnalysedQuestion, *, share: float) -> AnalysedQuestion:
+    """The question's terms with this share of their weight, and those of the question before it with the rest."""
+    own = {term.term: term for term in asked.terms}
+    earlier = {term.term: term for term in before.terms}
+    words = max((term.word for term in asked.terms), default=-1) + 1
+    mixed = [
+        replace(
+            term,
+            share=share * term.share + (1 - share) * (earlier[number].share if number in earlier else 0.0),
+        )
+        for number, term in own.items()
+    ]
+    mixed += [
+        replace(term, share=(1 - share) * term.share, word=words + term.word)
+        for number, term in earlier.items()
+        if number not in own
+    ]
+    return replace(asked, terms=mixed)
 
 
 def _family(language: str) -> str:

@@ -14,7 +14,7 @@ from app.core.principal import Principal
 from app.core.retrieval import EVERYTHING, Hit, SearchFilter
 from app.core.usage import Purpose
 from app.db.repositories.chunks import ChunkRepository
-from app.rag import conversation, expansion, passages
+from app.rag import expansion, passages
 from app.rag.llms import ChatModel, Turn
 from app.rag.passages import Gap
 from app.services import bots, reranking, retrieval, usage
@@ -30,9 +30,8 @@ _EXPANSION_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a question found. `question` is what was searched with; `hits` are merged passages unless chunks were wanted."""
+    """What a question found; `hits` are merged passages unless chunks were wanted."""
 
-    question: str
     hits: list[Hit]
     relevant: bool
     """Whether any of it has enough to do with the question to answer from it at all."""
@@ -58,27 +57,18 @@ async def find(
     `shown` is what a provider may see of the question. A bot that hides personal data from providers gives them nothing else
     either: its questions are not expanded, and its passages are not sent away to be put in order.
 
-    `history` is for bots without a model, which can't make a question standalone: where the question says too little to
-    be answered, the one before it is searched with. Raises what `retrieval.search` raises.
+    `history` is for bots without a model, which can't make a question standalone. Raises what `retrieval.search` raises.
     """
-    searching = _Searching(runtime, principal, bot, where, limit, explained, ledger)
+    searching = _Searching(runtime, principal, bot, where, limit, explained, ledger, history)
     hits, relevant = await searching.hits(question, shown)
-    if (
-        not relevant
-        and not searching.hides
-        and (with_before := conversation.with_question_before(history, question))
-    ):
-        found, is_enough = await searching.hits(with_before)
-        if is_enough:
-            question, hits, relevant = with_before, found, True
     hits, reranked = await reranking.rerank(runtime, bot, question, hits, ledger)
     if not merged:
-        return Found(question, hits[:limit], relevant, reranked)
+        return Found(hits[:limit], relevant, reranked)
     between = await _between(runtime, principal, passages.gaps(hits))
     composed = passages.compose(
         hits, limit=limit, context_tokens=bot.retrieval.context_tokens, between=between
     )
-    return Found(question, composed, relevant, reranked)
+    return Found(composed, relevant, reranked)
 
 
 async def search(
@@ -121,6 +111,7 @@ class _Searching:
     limit: int
     explained: bool
     ledger: Ledger
+    history: Sequence[Turn]
 
     @property
     def hides(self) -> bool:
@@ -164,6 +155,7 @@ class _Searching:
             shown=shown,
             granted=self.bot.collection_ids,
             explained=self.explained,
+            before=() if self.hides else self.history,
         )
 
 

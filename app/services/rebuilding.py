@@ -74,6 +74,7 @@ async def build(target: Runtime, rebuild: IndexRebuild, claim: BuildClaim) -> bo
         document = await DocumentRepository(session, principal).find(claim.document_id)
     if document is None or document.built_for != -rebuild.number:
         return False
+    title = document.title
     built = await _built(target, document)
     async with target.database.unit_of_work(SYSTEM) as session:
         repository = RebuildRepository(session)
@@ -82,7 +83,9 @@ async def build(target: Runtime, rebuild: IndexRebuild, claim: BuildClaim) -> bo
         now = await repository.under_way()
         if now is None or now.id != rebuild.id or now.state != RebuildState.RUNNING:
             return False
-        if document is None or document.built_for != -rebuild.number or not await repository.drop(claim):
+        if document is None or document.built_for != -rebuild.number or document.title != title:
+            return False  # the words of the title are among those of the chunks
+        if not await repository.drop(claim):
             return False
         await _store(session, target, document, built, rebuild.number)
         if now.error is not None:

@@ -1,10 +1,14 @@
-"""What follows a turn when nobody waits any more: a better title for a new session, a summary of what grows too long."""
+"""What follows a turn when nobody waits any more: a better title for a new session, a summary of what grows too long.
 
+A model sees of the conversation what the bot lets it see of a turn: personal data masked where that is its policy.
+"""
+
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.core.bots import Bot, PiiPolicy
+from app.core.bots import Bot
 from app.core.config import Settings
 from app.core.errors import SessionNotFound
 from app.core.principal import Principal, PrincipalKind
@@ -16,12 +20,14 @@ from app.db.repositories.sessions import SessionRepository
 from app.rag import conversation, recaps
 from app.rag.llms import Turn
 from app.services import bots, usage
+from app.services.guarding import Guard
 from app.services.runtime import Runtime
 
 _FIRST_TURNS: Final = 4
 """Messages before a turn after which no title is tried any more."""
 
-_READ_AT_ONCE: Final = 400
+_ANSWER_CHARACTERS: Final = 2_000
+_READ_AT_ONCE: Final = 100
 _FEWEST_SUMMARISED: Final = 4
 _SUMMARISED: Final = (MessageStatus.COMPLETE, MessageStatus.STOPPED)
 
@@ -51,8 +57,8 @@ def given(settings: Settings, said: Sequence[Turn], summary: str | None) -> list
 
 def follow(runtime: Runtime, principal: Principal, bot: Bot, ended: Ended) -> None:
     """Begin what is to be done after this turn, which in most cases is nothing. Never waits, never fails."""
-    if bot.answers_extractively or bot.guardrails.pii is not PiiPolicy.OFF:
-        return  # no model; or one that must not see what people write as they write it
+    if bot.answers_extractively:
+        return
     if wants_title(runtime.settings, principal, ended):
         runtime.background.start(lambda: entitle(runtime, principal, bot, ended), name="title of a session")
     if bot.summarise_history and _is_long(runtime.settings, ended):
@@ -82,13 +88,15 @@ async def entitle(runtime: Runtime, principal: Principal, bot: Bot, ended: Ended
     model = bots.chat_model(runtime, bot)
     if model is None:
         return
-    first = next((turn.content for turn in ended.earlier if turn.role == "user"), ended.question)
+    guard = Guard(bot)
+    question = next((turn.content for turn in ended.earlier if turn.role == "user"), ended.question)
+    shown = guard.history([Turn("user", question), Turn("assistant", ended.answer[:_ANSWER_CHARACTERS])])
     async with usage.account(runtime, principal, bot_id=bot.id, session_id=ended.session_id) as ledger:
-        title = await recaps.title(ledger.metered(model, Purpose.TITLE), first, ended.answer)
+        title = await recaps.title(ledger.metered(model, Purpose.TITLE), shown[0].content, shown[1].content)
     if title is None:
         return
     async with runtime.database.direct(principal) as session:
-        await SessionRepository(session, principal).entitle(ended.session_id, title)
+        await SessionRepository(session, principal).entitle(ended.session_id, guard.said_by_model(title))
 
 
 async def summarise(runtime: Runtime, principal: Principal, bot: Bot, session_id: str) -> None:
@@ -109,14 +117,17 @@ async def summarise(runtime: Runtime, principal: Principal, bot: Bot, session_id
     older = _older_than_kept(runtime.settings, [m for m in found if m.status in _SUMMARISED and m.content])
     if len(older) < _FEWEST_SUMMARISED:
         return
-    turns = [Turn(message.role, message.content) for message in older]
+    said = [Turn("user", summary or ""), *(Turn(message.role, message.content) for message in older)]
+    guard = Guard(bot)
+    # Looking for personal data takes 0.1 s of CPU for the longest of conversations, which the event loop does not have.
+    before, *shown = await asyncio.to_thread(guard.history, said)
     async with usage.account(runtime, principal, bot_id=bot.id, session_id=session_id) as ledger:
-        written = await recaps.summary(ledger.metered(model, Purpose.SUMMARY), summary, turns)
+        written = await recaps.summary(ledger.metered(model, Purpose.SUMMARY), before.content or None, shown)
     if written is None:
         return
     async with runtime.database.direct(principal) as session:
         await SessionRepository(session, principal).summarise(
-            session_id, written, through=older[-1].position, known=known
+            session_id, guard.said_by_model(written), through=older[-1].position, known=known
         )
 
 

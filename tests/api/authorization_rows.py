@@ -183,6 +183,10 @@ async def document(cast: Cast) -> dict[str, str]:
     return {"document_id": document_id}
 
 
+async def first_page(cast: Cast) -> dict[str, str]:
+    return {**await document(cast), "number": "1"}
+
+
 def a_file() -> dict[str, tuple[str, bytes]]:
     """Another one for each caller, of whom some share an organization."""
     return {"file": ("note.txt", f"Note number {next(_numbers)} {security.new_token()}".encode())}
@@ -491,9 +495,19 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/documents", INGESTERS, status=202, files=a_file),
     Row("GET", "/documents/{document_id}/text", READERS & HOME, READERS, make=document),
     Row("GET", "/documents/{document_id}/events", READERS & HOME, READERS, make=document),
+    # Of a text, which has no pages to show.
+    Row(
+        "GET",
+        "/documents/{document_id}/pages/{number}.webp",
+        READERS & HOME,
+        READERS,
+        status=409,
+        make=first_page,
+    ),
     Row("GET", "/documents/{document_id}/content", READERS & HOME, READERS, make=uploaded),
     Row("POST", "/documents/{document_id}/reprocess", CHANGERS & HOME, CHANGERS, status=202, make=document),
     Row("POST", "/documents/{document_id}/cancel", CHANGERS & HOME, CHANGERS, make=queued),
+    Row("GET", "/metrics", MANAGERS),
     Row("GET", "/admin/index/health", MANAGERS),
     Row("POST", "/admin/index/repair", MANAGERS, status=202),
     Row("POST", "/admin/index/rebuild", MANAGERS, status=202, body=fixed(scope="organization")),

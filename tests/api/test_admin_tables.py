@@ -350,7 +350,7 @@ async def test_the_pages_of_every_table_open_and_show_nothing_secret(
             seen += 1
 
     assert len(secrets) > 5
-    assert seen > len(TABLES) * 2
+    assert seen > len(TABLES) * 3 // 2, "their details too, where there are rows"
 
 
 async def make_bot(browser: httpx.AsyncClient, superadmin: Person) -> None:

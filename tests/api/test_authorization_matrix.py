@@ -34,6 +34,7 @@ from tests.fixtures.variants import client_of, variant
 
 _RANDOM: dict[str, str] = {
     "document_id": ids.new(ids.Prefix.DOCUMENT),
+    "number": "1",
     "session_id": ids.new(ids.Prefix.SESSION),
     "message_id": ids.new(ids.Prefix.MESSAGE),
     "share_id": ids.new(ids.Prefix.SHARE),
@@ -44,7 +45,8 @@ _RANDOM: dict[str, str] = {
     "key_id": ids.new(ids.Prefix.API_KEY),
     "organization_id": ids.new(ids.Prefix.ORGANIZATION),
     "bot_id": ids.new(ids.Prefix.BOT),
-    "number": "1",
+    "evaluation_id": ids.new(ids.Prefix.EVALUATION),
+    "set_id": ids.new(ids.Prefix.EVALUATION_SET),
 }
 
 

@@ -209,7 +209,13 @@ async def test_a_session_goes_on_with_its_bot(company: Company) -> None:
     fourth = await ask(company.user, None, QUESTION, session_id=first["session_id"])
     statistics = (await company.admin.http.get(f"/bots/{bot['id']}/statistics")).json()
 
+    messages = (await company.user.http.get(f"/chat/sessions/{first['session_id']}/messages")).json()
+    shown = (await company.user.http.get(f"/chat/sessions/{first['session_id']}")).json()
+
     assert "4711" in second["answer"]
+    answered_by = [message["bot_version_id"] for message in messages if message["role"] == "assistant"]
+    assert answered_by == [bot["version_id"], bot["version_id"], None, None]
+    assert shown["bot_id"] is None
     assert "4711" not in third["answer"] + fourth["answer"]
     assert statistics["total"]["turns"] == 2
 
@@ -238,3 +244,16 @@ async def test_only_admins_make_and_change_bots(company: Company, people: People
             await caller.http.post("/bots/try", json={"provider": "openai", "model": "m"}),
         ]
         assert {answer.status_code for answer in answers} == {403}
+
+
+async def test_a_bot_is_not_given_the_files_of_somebodys_session(company: Company) -> None:
+    files = {"file": ("note.txt", FACT.encode())}
+    uploaded = await company.user.http.post("/chat/upload", files=files)
+    collection_id = uploaded.json()["collection_id"]
+
+    response = await company.admin.http.post(
+        "/bots", json={"name": "N", **EXTRACTIVE, "collection_ids": [collection_id]}
+    )
+
+    assert uploaded.is_success, uploaded.text
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "collection_not_found")

@@ -65,7 +65,7 @@ async def test_persona_language_and_temperature_reach_the_model(
     assert (sent["model"], sent["temperature"], sent["max_tokens"]) == ("gpt-other", 0.7, 99)
     assert narrowed["temperature"] == 0.1
     assert "You are {brief} and kind." in sent["messages"][0]["content"]
-    assert "`ms`" in sent["messages"][0]["content"]
+    assert "ISO 639-1 code ms" in sent["messages"][0]["content"]
     assert default["model"] != "gpt-other"
     assert "kind" not in default["messages"][0]["content"]
     assert len(answer.json()["sources"]) == 1

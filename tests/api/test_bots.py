@@ -279,7 +279,8 @@ async def test_statistics_count_the_answers_of_each_version(company: Company) ->
     for question in questions:
         await ask(company.user, made["id"], question)
     await patch(company.admin, made, persona="Kind.")
-    await ask(company.user, made["id"], questions[0])
+    judged = await ask(company.user, made["id"], questions[0])
+    await company.user.http.put(f"/chat/messages/{judged['message_id']}/feedback", json={"rating": "up"})
     await ask(company.user, None, questions[0])
 
     path = f"/bots/{made['id']}/statistics"
@@ -287,6 +288,7 @@ async def test_statistics_count_the_answers_of_each_version(company: Company) ->
     earlier = (await company.admin.http.get(path, params={"until": "2020-01-31"})).json()
 
     assert (found["total"]["turns"], found["total"]["refused"], found["total"]["failed"]) == (3, 1, 0)
+    assert (found["total"]["thumbs_up"], found["total"]["thumbs_down"]) == (1, 0)
     assert found["total"]["latency_p50_ms"] <= found["total"]["latency_p95_ms"]
     assert [(version["version"], version["turns"]) for version in found["versions"]] == [(1, 2), (2, 1)]
     assert sum(day["turns"] for day in found["days"]) == 3

@@ -206,6 +206,36 @@ async def test_each_fault_in_mid_stream_is_one_end(provider: ScriptedProvider, s
     await break_in_mid_stream(provider, scripted, range(0, TOKENS + 1, 20), ("sse", "websocket"))
 
 
+@pytest.mark.parametrize("position", [0, 5])
+async def test_a_provider_that_only_says_that_it_is_still_there_is_not_waited_for(
+    provider: ScriptedProvider, scripted: Service, position: int
+) -> None:
+    provider.default = Reply(("word ",) * 10, fault_after=position, pings=True)
+    asker = await new_asker(scripted)
+    outcome, kept = await asker.ask("sse")
+    await asker.client.aclose()
+
+    check(outcome, kept, whole=False, context=position)
+    assert outcome.ends[0]["error"]["code"] == "provider_timeout"
+    assert outcome.text == ("word " * position).rstrip() or outcome.text == "word " * position
+
+
+async def test_an_answer_that_takes_too_long_altogether_is_ended(
+    make_database: MakeDatabase, provider: ScriptedProvider
+) -> None:
+    provider.default = Reply(("word ",) * 500, pause_seconds=0.05)
+    values = IMPATIENT | {"provider_timeout_seconds": 1}
+    settings = make_settings(DB_URL=await make_database(), openai_base_url=provider.url, **values)
+    async with running(settings) as service:
+        asker = await new_asker(service)
+        outcome, kept = await asker.ask("sse")
+        await asker.client.aclose()
+
+    check(outcome, kept, whole=False, context="total")
+    assert outcome.ends[0]["error"]["code"] == "provider_timeout"
+    assert outcome.text.startswith("word word")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 async def test_each_fault_at_every_token_is_one_end_and_what_was_seen_is_stored(
@@ -238,6 +268,7 @@ async def test_the_circuit_opens_and_closes(
         asked = (await simulator.control())["chat"]
         refused = await asker.client.post("/chat", json={"message": QUESTION})
         states = set(service.runtime.circuits.states().values())
+        metrics = (await asker.client.get("/metrics")).text
         await simulator.control(reset=1)
         await asyncio.sleep(2.1)
         outcome, kept = await asker.ask(transport)
@@ -249,5 +280,8 @@ async def test_the_circuit_opens_and_closes(
     assert refused.status_code == 503
     assert 1 <= int(refused.headers["retry-after"]) <= 2
     assert states == {CircuitState.OPEN}
+    assert 'ibid_provider_circuits{state="open"} 1\n' in metrics
+    assert 'ibid_provider_circuit_state{model="gpt-4.1-mini"} 2\n' in metrics
+    assert "\nibid_turns 0\n" in metrics
     check(outcome, kept, whole=True, context=transport)
     assert closed == {CircuitState.CLOSED}

@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
 
 from app.core.bots import PiiPolicy
+from app.core.principal import SYSTEM
 from app.services.runtime import Runtime
 from tests.api.test_provider_chat import QUESTION, ingest
 from tests.fixtures.accounts import new_person
@@ -130,21 +132,19 @@ async def test_a_title_that_could_not_be_had_is_tried_again_after_the_next_answe
 
 
 @pytest.mark.parametrize(
-    ("settings", "pii", "logged_in"),
+    ("settings", "logged_in"),
     [
-        ({"chat_titles": "off"}, PiiPolicy.OFF, True),
-        ({"chat_titles": "people"}, PiiPolicy.OFF, False),
-        ({"chat_titles": "all"}, PiiPolicy.HIDE_FROM_PROVIDER, True),
+        ({"chat_titles": "off"}, True),
+        ({"chat_titles": "people"}, False),
     ],
 )
 async def test_no_model_is_asked_for_a_title_where_it_is_not_wanted(
     provider_service: Service,
     provider: ScriptedProvider,
     settings: dict[str, Any],
-    pii: PiiPolicy,
     logged_in: bool,
 ) -> None:
-    app = app_of(provider_service, pii=pii, **settings)
+    app = app_of(provider_service, **settings)
 
     if logged_in:
         async with person(app, provider_service) as client:
@@ -157,6 +157,31 @@ async def test_no_model_is_asked_for_a_title_where_it_is_not_wanted(
     await provider_service.runtime.background.settled()
 
     assert not [chat for chat in provider.chats if ENTITLES in prompt_of(chat)]
+
+
+async def test_titles_and_summaries_are_made_without_personal_data_and_have_it_back(
+    provider_service: Service, provider: ScriptedProvider
+) -> None:
+    provider.answer = answers(title=Reply(("Help for [EMAIL_1]",)), summary=Reply(("[EMAIL_1] asked.",)))
+    app = app_of(
+        provider_service,
+        summarises=True,
+        pii=PiiPolicy.HIDE_FROM_PROVIDER,
+        chat_titles="people",
+        max_history_messages=4,
+    )
+
+    async with person(app, provider_service) as client:
+        for number in range(4):
+            await ask(client, f"{QUESTION} Write to jane.roe@example.com for the {number}th time")
+            await provider_service.runtime.background.settled()
+
+        assert await title(client) == "Help for jane.roe@example.com"
+    assert any(SUMMARISES in prompt_of(chat) for chat in provider.chats)
+    assert not [chat for chat in provider.chats if "jane.roe" in prompt_of(chat)]
+    async with provider_service.runtime.database.unit_of_work(SYSTEM) as session:
+        summaries = await session.scalars(text("SELECT summary FROM sessions WHERE summary IS NOT NULL"))
+        assert "jane.roe@example.com asked." in summaries.all()
 
 
 async def test_what_a_conversation_says_is_data_to_who_entitles_it(

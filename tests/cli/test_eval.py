@@ -9,7 +9,7 @@ from sqlalchemy import text
 from app.core.errors import InvalidQuestionSet
 from app.core.principal import SYSTEM
 from app.services import evaluation, evaluation_report, question_sets
-from app.services.evaluation_results import Leg
+from app.services.evaluation_results import Leg, Result
 from tests.cli.conftest import environment, run_ibid
 from tests.fixtures.service import Service
 
@@ -66,6 +66,8 @@ async def test_a_question_set_is_measured_and_leaves_nothing_behind(service: Ser
     assert refused == 1
     assert json.loads(json.dumps(result.as_json()))["legs"]["fused"]["ndcg@10"] > 0.8
 
+    assert Result.from_json(json.loads(json.dumps(result.as_json()))).as_json() == result.as_json()
+
     page = evaluation_report.html([("this", result), ("<b>that</b>", result)])
     assert page.count("<svg") == 4
     assert "&lt;b&gt;that&lt;/b&gt;" in page
@@ -79,7 +81,7 @@ async def test_the_command_measures_compares_and_calibrates(
 ) -> None:
     env = environment(DB_URL=database_url)
     ran = await run_ibid(
-        *("eval", str(folder), "--calibrate", "--questions", "2", "--html", "report.html"),
+        *("eval", str(folder), "--calibrate", "--questions", "2", "--answers", "--html", "report.html"),
         *("--against", "TEXT_SEARCH_LANGUAGE=simple"),
         env=env,
         cwd=tmp_path,
@@ -89,6 +91,7 @@ async def test_the_command_measures_compares_and_calibrates(
     assert "birds: 2 questions" in ran.out
     assert "MIN_RELEVANCE=" in ran.out
     assert "fused: nDCG@10" in ran.out
+    assert "citation precision" in ran.out
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 

@@ -40,6 +40,7 @@ from app.db.engine import AnyTransaction, Database
 from app.db.models import Base, Document, Stage
 from app.db.queue import Claim
 from app.db.repositories.base import Repository, TextRepository
+from app.db.repositories.bot_statistics import BotStatisticsRepository
 from app.db.repositories.bots import (
     BotListRepository,
     BotRepository,
@@ -118,6 +119,7 @@ class Victim:
     principal: Principal
     collection_id: str
     document_id: str
+    chunk_id: str
     answer_id: str
     listed_user: str
     bot_id: str
@@ -272,6 +274,12 @@ async def state_of(session: AsyncSession, v: Victim) -> object:
     return (await TurnRepository(session, v.principal).state("sess_1")).files_id
 
 
+async def turns_of_bot(session: AsyncSession, v: Victim) -> object:
+    since, until = (datetime(year, 1, 1, tzinfo=UTC) for year in (2000, 2100))
+    counted = await BotStatisticsRepository(session, v.principal).counts(v.bot_id, since=since, until=until)
+    return counted.total.turns
+
+
 CASES: dict[str, list[Case]] = {
     "TextsRepository.look_up": [
         lambda s, v: TextsRepository(s, v.principal).look_up(collection_id=v.collection_id, sha256="0"),
@@ -388,6 +396,7 @@ CASES: dict[str, list[Case]] = {
     "BotRepository.add": [lambda s, v: BotRepository(s, v.principal).add({"name": "N"})],
     "BotRepository.change": [lambda s, v: BotRepository(s, v.principal).change(v.bot_id, {"name": "N"})],
     "BotRepository.delete": [lambda s, v: BotRepository(s, v.principal).delete(v.bot_id)],
+    "BotStatisticsRepository.counts": [turns_of_bot],
     "BotVersionRepository.add": [
         lambda s, v: BotVersionRepository(s, v.principal).add(v.bot_id, 2, settings={}, secrets={}, note="")
     ],
@@ -435,6 +444,9 @@ CASES: dict[str, list[Case]] = {
     ],
     "DocumentRepository.chunks": [
         lambda s, v: DocumentRepository(s, v.principal).chunks(v.document_id, limit=9, offset=0)
+    ],
+    "DocumentRepository.chunk": [
+        lambda s, v: DocumentRepository(s, v.principal).chunk(v.document_id, v.chunk_id)
     ],
     "DocumentRepository.delete": [lambda s, v: DocumentRepository(s, v.principal).delete(v.document_id)],
     "VersionRepository.add_uploaded": [
@@ -692,6 +704,8 @@ async def new_victim(database: Database) -> Victim:
         collection_id = (await collections.add("C")).id
         await AccessListRepository(session, principal).grant(collection_id, {other.id: Permission.READ})
         bot_id = await new_bot(session, principal, collection_id, other.id)
+        version = await BotVersionRepository(session, principal).find(bot_id, 1)
+        assert version is not None
         documents = DocumentRepository(session, principal)
         values = {
             **NEW_DOCUMENT,
@@ -705,9 +719,13 @@ async def new_victim(database: Database) -> Victim:
         assert await documents.add_completed(values, ["canary"]) is not None
         first = replace(CHUNK, ordinal=0)
         await documents.add_chunks("doc_1", [first], embedding_model="m")
+        chunk_id = (await documents.chunks("doc_1", limit=1, offset=0))[0].id
         turns = TurnRepository(session, principal)
         assert await turns.open_turn(new_turn("sess_1", "first"), history=0) is not None
-        assert await turns.open_turn(new_turn("sess_2", "second"), history=0) is not None
+        assert (
+            await turns.open_turn(replace(new_turn("sess_2", "second"), bot_version_id=version.id), history=0)
+            is not None
+        )
         await turns.finish_answer("msg_second_answer", FINISHED)
         assert await ShareRepository(session, principal).add(
             "sess_1", token_hash="known", title="canary", messages=[], expires_at=None
@@ -737,7 +755,7 @@ async def new_victim(database: Database) -> Victim:
         claim = await queue.claim(session, claimed_by="worker", lease=timedelta(hours=1))
         assert claim is not None
     return Victim(
-        *(principal, collection_id, "doc_1", "msg_first_answer", other.id, bot_id, claim),
+        *(principal, collection_id, "doc_1", chunk_id, "msg_first_answer", other.id, bot_id, claim),
         *(shelf.collection_id, set_id, run, budget.id),
     )
 

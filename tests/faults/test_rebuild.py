@@ -15,6 +15,7 @@ from tests.fixtures.traffic import Traffic
 
 OTHER_MODEL = "scripted-embedding:64"
 END_SECONDS = 240
+ENDLESS = "Embedding this takes long."
 
 
 async def in_state(client: httpx.AsyncClient, *states: str) -> dict[str, Any]:
@@ -51,7 +52,9 @@ async def rebuild_under_fire(
             kept = [f"Kept {number}: the valve of unit {number} is green." for number in range(documents)]
             traffic = Traffic(client, kept)
             await traffic.begin()
+            assert (await client.post("/ingest", json={"text": ENDLESS})).status_code == 200
             provider.embedding_delays[OTHER_MODEL] = 0.3  # so that there is a middle to die in
+            provider.endless.add(ENDLESS)  # and no end before the last one has died
             async with traffic.flowing():
                 started = await client.post("/admin/index/rebuild", json={"embedding_model": OTHER_MODEL})
                 assert started.status_code == 202, started.text
@@ -60,6 +63,7 @@ async def rebuild_under_fire(
                     await asyncio.to_thread(cluster.kill, f"worker {kill % 2}")
                     assert (await client.get("/admin/index/rebuild")).json()["state"] == "running"
                 provider.embedding_delays.clear()
+                provider.endless.clear()
                 await in_state(client, "switched", "completed")
                 # The removal of what was served before is killed too.
                 await asyncio.to_thread(cluster.kill, "worker 0")
@@ -78,7 +82,7 @@ async def rebuild_under_fire(
             claims = await connection.fetchval("SELECT count(*) FROM rebuild_claims")
         finally:
             await connection.close()
-        assert [tuple(row) for row in dimensions] == [(64, len(kept) + len(traffic.added))]
+        assert [tuple(row) for row in dimensions] == [(64, 1 + len(kept) + len(traffic.added))]
         assert (places, claims) == (0, 0)
         return traffic, cluster
     finally:

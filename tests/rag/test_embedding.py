@@ -457,7 +457,7 @@ class CountingEncoder(SentenceEncoder):
         self.batches_run = 0
         self.running = threading.Event()
         real = local_model.load()
-        self._session, self._tokenizer = real._session, real._tokenizer
+        self.session, self._tokenizer = real.session, real._tokenizer
 
     def run(self, batch: Sequence[TokenIds]) -> NDArray[np.float32]:
         self.batches_run += 1
@@ -471,7 +471,7 @@ class WatchedEncoder(SentenceEncoder):
     def __init__(self) -> None:
         self.niceness: dict[str, int] = {}
         real = local_model.load()
-        self._session, self._tokenizer = real._session, real._tokenizer
+        self.session, self._tokenizer = real.session, real._tokenizer
 
     def run(self, batch: Sequence[TokenIds]) -> NDArray[np.float32]:
         thread = threading.current_thread().name.partition("_")[0]
@@ -493,7 +493,7 @@ async def test_documents_are_embedded_after_everything_else_that_wants_the_proce
 
 async def test_a_cancelled_document_stops_after_its_running_batch() -> None:
     encoder = CountingEncoder()
-    embeddings = LocalEmbeddings(lambda: encoder)
+    embeddings = LocalEmbeddings(lambda: encoder, threads=1)
     documents = asyncio.create_task(embeddings.embed_texts(["word " * 250] * 40))
     await asyncio.to_thread(encoder.running.wait)
 

@@ -16,6 +16,7 @@ from app.api.routes import (
     index_care,
     ingest,
     mcp,
+    metrics,
     openai,
     organizations,
     search,
@@ -49,6 +50,7 @@ ROUTERS: Final = (
     usage.router,
     budgets.router,
     mcp.router,
+    metrics.router,
 )
 
 COMPATIBLE_ROUTERS: Final = (openai.router,)

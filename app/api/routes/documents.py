@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from app.api import quotas
-from app.api.attachments import attachment_headers
+from app.api.attachments import attachment_headers, image_headers
 from app.api.deps import (
     IdempotencyKey,
     IngestingPrincipal,
@@ -28,7 +28,7 @@ from app.api.schemas.documents import (
 )
 from app.api.uploads import receive_uploads, upload_schema
 from app.core.text import clean
-from app.services import documents, files, progress
+from app.services import documents, files, page_images, progress
 
 router = APIRouter(prefix="/documents", tags=["documents"])
 
@@ -174,6 +174,35 @@ async def get_content(
     return StreamingResponse(
         file.content, headers=attachment_headers(file), media_type="application/octet-stream"
     )
+
+
+@router.get(
+    "/{document_id}/pages/{number}.webp",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/webp": {}}, "description": "The page."},
+        304: {"description": "The picture that the caller has is still the right one."},
+    },
+)
+async def get_page_image(
+    document_id: OpaqueId,
+    number: Annotated[int, Path(ge=1, le=100_000, description="From 1.")],
+    runtime: RuntimeDep,
+    principal: ReadPrincipal,
+    chunk: Annotated[
+        OpaqueId | None, Query(description="A passage to mark, such as a source of an answer.")
+    ] = None,
+    width: Annotated[int, Query(ge=100, le=2400, description="In pixels.")] = 1200,
+    if_none_match: Annotated[str | None, Header(max_length=1000)] = None,
+) -> Response:
+    """A page of a PDF file as a picture, with a passage marked."""
+    image = await page_images.find(
+        runtime, principal, document_id, number=number, chunk_id=chunk, width=width
+    )
+    headers = image_headers(image.etag)
+    if if_none_match is not None and image.etag in if_none_match:
+        return Response(status_code=304, headers=headers)
+    return Response(await page_images.draw(runtime, image), media_type="image/webp", headers=headers)
 
 
 @router.get(

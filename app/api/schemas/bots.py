@@ -9,6 +9,7 @@ from app.api.schemas.base import CleanText, NameText, OpaqueId, PartialModel, Re
 from app.core.access import Visibility
 from app.core.bot_settings import Place
 from app.core.bots import Expansion, PiiPolicy, Provider, RerankerKind, Unsupported
+from app.rag.guardrails.kinds import PiiKind
 from app.rag.trial import Outcome
 
 Name = Annotated[NameText, Field(max_length=200, examples=["Help desk"])]
@@ -31,14 +32,14 @@ Key = Annotated[SecretStr, Field(min_length=1, max_length=1000), AfterValidator(
 VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
 Revision = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Text = Annotated[NameText, Field(max_length=1000)]
+Text = Annotated[NameText, Field(max_length=500)]
 CollectionIds = Annotated[list[OpaqueId], Field(max_length=100)]
 
 
 class TopicFields(RequestModel):
     description: Text
     examples: list[Text] = Field(
-        default_factory=list, max_length=50, description="Questions about it, as people ask them."
+        default_factory=list, max_length=20, description="Questions about it, as people ask them."
     )
 
 
@@ -86,7 +87,7 @@ class GuardrailFields(PartialModel):
         None, ge=0, le=1, description="Null is the value measured for the embedding model and the language."
     )
     pii: PiiPolicy | None = None
-    pii_kinds: Annotated[list[Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]], Field(max_length=50)] | None = Field(
+    pii_kinds: Annotated[list[PiiKind], Field(max_length=50)] | None = Field(
         None, description="Null is all kinds."
     )  # fmt: skip
     unsupported_citations: Unsupported | None = None
@@ -324,6 +325,8 @@ class CountsResponse(ResponseModel):
     turns: int
     refused: int
     failed: int = Field(description="Also those that were broken off.")
+    thumbs_up: int
+    thumbs_down: int
     prompt_tokens: int
     completion_tokens: int
     cost_usd: str = Field(examples=["0.0148"])

@@ -201,6 +201,9 @@ class MessageResponse(ResponseModel):
     sources: list[Source]
     usage: dict[str, Any] | None
     model: str | None
+    bot_version_id: str | None = Field(
+        description="The version of the bot that gave this answer; null is the bot of the service's settings."
+    )
     refused: bool
     finish_reason: str | None
     feedback: Feedback | None

@@ -28,6 +28,7 @@ class SessionResponse(ResponseModel):
     title: str
     pinned: bool
     collection_id: str | None = Field(description="The collection of the session's own files, if it has any.")
+    bot_id: str | None = Field(description="Who answers in it; null is the bot of the service's settings.")
     created_at: datetime
     updated_at: datetime = Field(description="When it was last asked something.")
 

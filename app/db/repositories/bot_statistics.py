@@ -14,12 +14,15 @@ SELECT GROUPING(answers.day) = 0 AS of_day, GROUPING(answers.number) = 0 AS of_v
        count(*) AS turns,
        count(*) FILTER (WHERE answers.refused) AS refused,
        count(*) FILTER (WHERE answers.status IN ('failed', 'interrupted')) AS failed,
+       count(*) FILTER (WHERE answers.rating = 'up') AS thumbs_up,
+       count(*) FILTER (WHERE answers.rating = 'down') AS thumbs_down,
        coalesce(sum(CAST(answers.usage ->> 'prompt_tokens' AS bigint)), 0) AS prompt_tokens,
        coalesce(sum(CAST(answers.usage ->> 'completion_tokens' AS bigint)), 0) AS completion_tokens,
        coalesce(sum(CAST(answers.usage ->> 'cost_usd' AS numeric)), 0) AS cost_usd,
        CAST(percentile_cont(0.5) WITHIN GROUP (ORDER BY answers.latency_ms) AS integer) AS latency_p50_ms,
        CAST(percentile_cont(0.95) WITHIN GROUP (ORDER BY answers.latency_ms) AS integer) AS latency_p95_ms
-  FROM (SELECT CAST(m.created_at AT TIME ZONE 'UTC' AS date) AS day, v.number, m.refused, m.status, m.usage, m.latency_ms
+  FROM (SELECT CAST(m.created_at AT TIME ZONE 'UTC' AS date) AS day, v.number, m.refused, m.status, m.usage, m.latency_ms,
+               m.feedback ->> 'rating' AS rating
           FROM bot_versions v
           JOIN messages m ON m.organization_id = v.organization_id AND m.bot_version_id = v.id
          WHERE v.organization_id = :organization_id AND v.bot_id = :bot_id
@@ -37,6 +40,8 @@ class AnswerCounts:
     turns: int
     refused: int
     failed: int
+    thumbs_up: int
+    thumbs_down: int
     prompt_tokens: int
     completion_tokens: int
     cost_usd: Decimal
@@ -63,7 +68,7 @@ class BotStatisticsRepository(TextRepository):
                 "until": until,
             },
         )
-        total = AnswerCounts(0, 0, 0, 0, 0, Decimal(0), None, None)
+        total = AnswerCounts(0, 0, 0, 0, 0, 0, 0, Decimal(0), None, None)
         days: dict[date, AnswerCounts] = {}
         versions: dict[int, AnswerCounts] = {}
         for row in rows:

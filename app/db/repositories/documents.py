@@ -221,6 +221,19 @@ class DocumentRepository(Repository):
             )
         ).all()
 
+    async def chunk(self, document_id: str, chunk_id: str) -> Chunk | None:
+        """One chunk of a document, without vectors."""
+        found: Chunk | None = await self.session.scalar(
+            select(Chunk)
+            .options(defer(Chunk.embedding), defer(Chunk.terms), defer(Chunk.weights))
+            .where(
+                Chunk.organization_id == self.organization_id,
+                Chunk.document_id == document_id,
+                Chunk.id == chunk_id,
+            )
+        )
+        return found
+
     async def delete(self, document_id: str) -> bool:
         """Delete with pages and chunks, whose foreign keys cascade; False when there is no such document."""
         deleted = await self.session.scalar(

@@ -16,7 +16,8 @@ from app.db.repositories.base import TextRepository
 
 _COLUMNS: Final = """
 s.id, s.title, s.pinned, s.created_at, s.updated_at,
-       (SELECT c.id FROM collections c WHERE c.organization_id = s.organization_id AND c.session_id = s.id) AS collection_id
+       (SELECT c.id FROM collections c WHERE c.organization_id = s.organization_id AND c.session_id = s.id) AS collection_id,
+       s.bot_id
 """
 _PAGE: Final = """
 SELECT {columns}
@@ -119,6 +120,7 @@ class Listed:
     created_at: datetime
     updated_at: datetime
     collection_id: str | None
+    bot_id: str | None
     match: Excerpt | None = None
 
     @property
@@ -188,6 +190,7 @@ class SessionRepository(TextRepository):
             created_at=row.created_at,
             updated_at=row.updated_at,
             collection_id=row.collection_id,
+            bot_id=row.bot_id,
             title_source=row.title_source,
             summary=row.summary,
             summary_through=row.summary_through,
@@ -255,4 +258,6 @@ def _examined(row: Any) -> Listed:
         match = Excerpt(None, row.title)
     elif row.message_id is not None:
         match = Excerpt(row.message_id, row.excerpt)
-    return Listed(row.id, row.title, row.pinned, row.created_at, row.updated_at, row.collection_id, match)
+    return Listed(
+        row.id, row.title, row.pinned, row.created_at, row.updated_at, row.collection_id, row.bot_id, match
+    )

@@ -14,9 +14,9 @@ _MOST_CHARACTERS: Final = 20_000
 
 # Without one of these nothing below can match; looking for them costs a tenth of it.
 _TELLING: Final = tuple(
-    """ignore|disregard|forget|overrid|bypass|instruction|prompt|assistant|chatbot| ai |ai:|language model|llm|pretend|act as|you are now
+    """ignore|disregard|forget|overrid|bypass|instruction|prompt|assistant|chatbot| ai |ai:|language model| llm|pretend|act as|you are now
 from now on|roleplay|jailbreak|developer mode|your answer|your response|your reply|your message|your output|the user|to users|users to
-<|im_|[inst|<system|system:|### |respond |reply |encode
+im_start|im_end|endoftext|[inst|<system|system:|### |end of |respond |reply |encode
 abaikan|lupakan|endahkan|hiraukan|ketepikan|arahan|instruksi|perintah|petunjuk|mulai sekarang|mulai saat ini|jawapan|jawaban|pengguna|pembantu|asisten
 ignora|olvida|omite|instruccion|respuesta|ignore|ignorez|oubli|consigne|reponse|ignorier|vergiss|anweisung|antwort|esqueca|desconsidere
 instruco|instrucao|resposta|dimentica|istruzion|risposta|negeer|vergeet|instructie|antwoord|zignoruj|polecen|yoksay|unut|talimat|yanit

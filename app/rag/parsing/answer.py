@@ -147,6 +147,10 @@ class Answer:
             flush=True,
         )
 
+    def picture(self, packed: str) -> None:
+        """The whole answer where a page was to be drawn: the picture in Base64."""
+        self._write({"picture": packed}, flush=True)
+
     def failed(self, failure: ParseFailed, *, cause: str = "") -> None:
         line = {
             "code": failure.code,

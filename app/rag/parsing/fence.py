@@ -6,6 +6,7 @@ parser is needed, is read here.
 """
 
 import asyncio
+import base64
 import contextlib
 import io
 import json
@@ -14,7 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
@@ -106,6 +107,42 @@ def _read_plain(path: Path, filename: str, limits: ParseLimits) -> ParsedDocumen
     plain.parse(job, answer)
     answer.done()
     return _read(lines.getvalue().splitlines(), 0, Kind.TEXT)
+
+
+async def draw_page(
+    path: Path,
+    *,
+    number: int,
+    width: int,
+    boxes: Sequence[Sequence[float]] = (),
+    limits: ParseLimits | None = None,
+) -> bytes:
+    """A page of a PDF (from 1), so many pixels wide, as WebP with boxes (points from the top left) marked.
+
+    Raises ParseFailed, and nothing else for anything that a file can do.
+    """
+    limits = limits or ParseLimits(seconds=20, output_bytes=32 * MEBIBYTE)
+    request: dict[str, Any] = {
+        "path": str(await asyncio.to_thread(path.absolute)),
+        "filename": "",
+        "kind": Kind.PDF,
+        "content_type": "",
+        "limits": asdict(limits),
+        "cpu_seconds": ceil(limits.cpu_seconds),
+        "most_cpu_seconds": ceil(limits.cpu_seconds) + 2,
+        "engine": "",
+        "picture": {"number": number, "width": width, "boxes": [list(box) for box in boxes]},
+    }
+    deadline = asyncio.get_running_loop().time() + limits.seconds
+    folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="ibid-draw-")
+    try:
+        lines, status = await _converse(request, limits, deadline, None, folder)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+        return base64.b64decode(json.loads(lines[0])["picture"], validate=True)
+    _read(lines, status, Kind.PDF)
+    raise ParseFailed(FailureCode.PARSER_CRASHED)
 
 
 def _inspect(path: Path, filename: str, content_type: str | None) -> tuple[str, Kind, int]:

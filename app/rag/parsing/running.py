@@ -50,7 +50,10 @@ def run(request: dict[str, Any], pipe: BinaryIO) -> int:
         engine=request["engine"],
     )
     try:
-        _parse(job, answer)
+        if picture := request.get("picture"):
+            _draw(job, answer, picture)
+        else:
+            _parse(job, answer)
     except ParseFailed as failure:
         answer.failed(failure)
     except MemoryError:
@@ -70,13 +73,24 @@ def parse_with(job: Job, answer: Answer) -> None:
     importlib.import_module(f"app.rag.parsing.{_PARSERS[job.kind]}").parse(job, answer)
 
 
+def _draw(job: Job, answer: Answer, picture: dict[str, Any]) -> None:
+    # Loaded for pictures alone: texts do without Pillow.
+    from app.rag.parsing import page_image
+
+    _enclose(job, program=None)
+    answer.picture(page_image.draw(job, picture))
+
+
 def _parse(job: Job, answer: Answer) -> None:
     importlib.import_module(f"app.rag.parsing.{_PARSERS[job.kind]}")
+    _enclose(job, program=job.limits.tesseract if job.kind.is_image or job.kind is Kind.PDF else None)
+    parse_with(job, answer)
+    answer.done()
+
+
+def _enclose(job: Job, *, program: str | None) -> None:
     code, root = str(Path(__file__).parents[2]), Path(sys.path[0])
     # Beside the code of a checkout lie its settings and data; beside that of an installed wheel the other packages.
     beside = [str(root)] if root.name in ("site-packages", "dist-packages") else []
     readable = [code, *beside, *sys.path[1:], str(Path(os.__file__).parent), *_LIBRARIES, str(job.path)]
-    program = job.limits.tesseract if job.kind.is_image or job.kind is Kind.PDF else None
     confinement.enclose(readable, program=program)
-    parse_with(job, answer)
-    answer.done()
