@@ -106,6 +106,13 @@ _UP = (
     END $do$
     """,
 )
+_READABLE = """
+DO $$ BEGIN
+  EXECUTE format('GRANT SELECT ON ALL SEQUENCES IN SCHEMA %I TO ibid_system', current_schema());
+END $$
+"""
+"""For a backup by whoever migrates, as in 0005."""
+
 _WALLED = ("index_rebuilds", "rebuild_claims")
 _WALL = (
     "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
@@ -138,6 +145,7 @@ _DOWN = (
 def upgrade() -> None:
     for statement in _UP:
         op.execute(statement)
+    op.execute(_READABLE)
     for table in _WALLED:
         for statement in _WALL:
             op.execute(statement.format(table=table))

@@ -39,6 +39,7 @@ from app.db.models import (
     FileDeletion,
     Guesses,
     IdempotencyKey,
+    IndexRebuild,
     IndexState,
     Invitation,
     Job,
@@ -48,13 +49,18 @@ from app.db.models import (
     Organization,
     Page,
     PasswordReset,
+    RebuildClaim,
     RecoveryCode,
     RefreshToken,
     Session,
+    SessionShare,
+    SocketTicket,
+    StoredFile,
     TermCount,
     TermStatistic,
     UsageEvent,
     User,
+    WorkerSign,
 )
 
 _SHOWN_CHARACTERS: Final = 200
@@ -115,16 +121,22 @@ TABLES: Final = (
     Table(EvaluationRun, "Evaluation", "chart-line", _hidden("result"), searched=("id", "set_id")),
     Table(Session, "Session", "comments", searched=("id", "owner_id")),
     Table(Message, "Message", "comment", searched=("id", "session_id")),
-    Table(UsageEvent, "Model call", "coins", searched=("caller_id", "bot_id", "message_id")),
-    Table(Budget, "Budget", "piggy-bank", searched=("id", "subject_id")),
-    Table(BudgetSpending, "Spending", "receipt", searched=("budget_id", "subject_id"), sort="period_start"),
-    Table(BudgetReservation, "Reservation", "hand-holding-dollar", searched=("id", "budget_id"), sort="expires_at"),
+    Table(SessionShare, "Shared session", "share-nodes", _hidden("token_hash", "messages"), searched=("session_id",)),
+    Table(UsageEvent, "Model call", "receipt", searched=("caller_id", "bot_id", "model")),
+    Table(Budget, "Budget", "coins", searched=("id", "subject_id")),
+    Table(BudgetSpending, "Budget's spending", "money-bill", searched=("budget_id",), sort="period_start"),
+    Table(BudgetReservation, "Budget's reservation", "hourglass", searched=("budget_id",), sort="expires_at"),
+    Table(SocketTicket, "Ticket", "ticket", _hidden("token_hash", "credential_encrypted"), sort="expires_at"),
     Table(AuditEntry, "Audit entry", "clipboard-list", searched=("action", "actor_name", "object_id"), sort="occurred_at"),
     Table(Job, "Job", "list-check", searched=("document_id", "organization_id")),
     Table(JobTurn, "Turn", "arrows-turn-to-dots", sort="served_at"),
     Table(FileDeletion, "File to remove", "trash", sort="due_at"),
     Table(IdempotencyKey, "Repeatable request", "rotate", _hidden("key", "fingerprint", "body"), sort="expires_at"),
+    Table(StoredFile, "Stored file", "box", _hidden("content"), searched=("storage_key",), sort="storage_key"),
+    Table(WorkerSign, "Worker", "person-digging", sort="seen_at"),
     Table(IndexState, "Index state", "gauge"),
+    Table(IndexRebuild, "Rebuild", "hammer", searched=("id",)),
+    Table(RebuildClaim, "Rebuild's document", "file-pen", searched=("document_id",), sort="available_at"),
     Table(TermStatistic, "Term", "font", searched=("organization_id",), sort="share"),
     Table(TermCount, "Term count", "calculator", sort="organization_id"),
 )  # fmt: skip
@@ -240,9 +252,6 @@ def _not_blank(_: object, entry: Any) -> None:
 
 
 def _plural(name: str) -> str:
-    return {
-        "Access": "Access lists",
-        "Audit entry": "Audit log",
-        "Index state": "Index state",
-        "Spending": "Spending",
-    }.get(name, f"{name}s")
+    return {"Access": "Access lists", "Audit entry": "Audit log", "Index state": "Index state"}.get(
+        name, f"{name}s"
+    )

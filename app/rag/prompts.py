@@ -27,7 +27,7 @@ Rules:
 _PERSONA: Final = "\n\nYour role, as the organization describes it:\n{persona}"
 _ANY_LANGUAGE: Final = "Answer in the language of the question, whatever the language of the sources."
 _ONE_LANGUAGE: Final = (
-    "Answer in the language with the ISO 639-1 code {language}, whatever the language of the question."
+    "Answer in the language with the ISO 639-1 code `{language}`, whatever the language of the question."
 )
 _MASKED: Final = """\
 - Words like [EMAIL_1] or [PHONE_2] stand for personal data; write them exactly as they are.
