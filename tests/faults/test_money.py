@@ -95,14 +95,17 @@ async def test_a_budget_for_fifty_holds_on_two_replicas_and_the_ledger_is_the_si
                 )
 
                 chats, spent = await charged(provider_url)
-                assert limit <= spent < limit + spent // chats
+                embedded = len(FACTS) // 4 + 1  # it counts to the budget too
+                assert limit <= spent + embedded < limit + spent // chats
                 assert sorted(set(statuses)) == [200, 402]
                 assert statuses.count(200) == chats - 2
-                total = (await two.get("/usage")).json()["total"]
-                assert total["prompt_tokens"] + total["completion_tokens"] == spent
-                assert (total["calls"], total["estimated_calls"]) == (chats, 0)
+                rows = (await two.get("/usage", params={"group_by": "purpose"})).json()["rows"]
+                answers, embedding = rows
+                assert answers["prompt_tokens"] + answers["completion_tokens"] == spent
+                assert (answers["calls"], answers["estimated_calls"]) == (chats, 0)
+                assert embedding["prompt_tokens"] == embedded
                 (taken,) = (await two.get(f"/budgets/{budget_id}")).json()["spending"]
-                assert (taken["spent_tokens"], taken["reserved_tokens"]) == (spent, 0)
+                assert (taken["spent_tokens"], taken["reserved_tokens"]) == (spent + embedded, 0)
 
 
 async def insist(client: httpx.AsyncClient, number: int, dice: random.Random) -> int:
