@@ -19,7 +19,7 @@ from app.rag import analysis, analyst
 from app.rag.analysis import Cut, Task
 
 _LONG_CHARACTERS: Final = 100_000
-_SHORT_WAIT_SECONDS, _LONG_WAIT_SECONDS = 0.05, 5.0
+_SHORT_WAIT_SECONDS, _LONG_WAIT_SECONDS = 0.02, 5.0
 """For how long a text waits for a process before a thread has it after all."""
 _START_SECONDS: Final = 60.0
 _SECONDS_A_TASK: Final = 60.0
@@ -48,8 +48,6 @@ class Analysts:
         self._starting: asyncio.Task[None] | None = None
         self._not_before = 0.0
         self._under_way = 0
-        # One process is left for short texts where there is another.
-        self._long = asyncio.Semaphore(max(1, most - 1))
         self._tasks: set[asyncio.Task[Cut]] = set()
 
     @property
@@ -63,12 +61,11 @@ class Analysts:
         try:
             if is_long or self._under_way > 1:
                 self._start_one_more()
-            async with self._long if is_long else contextlib.nullcontext():
-                process = await self._take(_LONG_WAIT_SECONDS if is_long else _SHORT_WAIT_SECONDS)
-                if process is not None:
-                    with contextlib.suppress(_Lost):
-                        return await self._cut_by(process, task)
-                return await asyncio.to_thread(analysis.cut, task)
+            process = await self._take(_LONG_WAIT_SECONDS if is_long else _SHORT_WAIT_SECONDS)
+            if process is not None:
+                with contextlib.suppress(_Lost):
+                    return await self._cut_by(process, task)
+            return await asyncio.to_thread(analysis.cut, task)
         finally:
             self._under_way -= 1
 

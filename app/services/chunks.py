@@ -24,7 +24,8 @@ _EMBEDDED_AT_ONCE: Final = 512
 _HELD_BYTES: Final = 64_000_000
 """Vectors beyond that are held in a file: a book of a million chunks must not be the end of the process."""
 
-_STORED_AT_ONCE: Final = 1_000
+_STORED_AT_ONCE: Final = 500
+"""Encoded on the event loop in some ten milliseconds."""
 
 Cut = analysis.Cut
 Vectors = NDArray[np.float16]
