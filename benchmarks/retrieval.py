@@ -46,9 +46,6 @@ _ONLY_DENSE: Final = Trust(1.0, 1e-9)
 _SIZES: Final = (1_000, 5_000, 20_000, 100_000, 10**9)
 _TERM_INDEX: Final = "ix_chunks_scoped_terms"
 
-_DENSE: Final = Trust(1.0, 1e-9)
-_SIZES: Final = (1_000, 5_000, 20_000, 10**9)
-
 _DENSE: Final = """
 SELECT c.id, c.document_id, c.text, 1 - ({near}) AS similarity FROM searchable_chunks c
  WHERE c.embedding_model = '{model}' ORDER BY {order} LIMIT {top}
@@ -391,7 +388,8 @@ async def _recall_of(asked: Asked, asking: Asking, owner: asyncpg.Connection) ->
     nearest = await owner.fetch(_EXACT, organization_id, HalfVector(asked.vector), _TOP)
     hits: Any = await asking.fused(asked, _ONLY_DENSE)
     least = float(nearest[-1]["similarity"]) - 1e-6
-    return min(sum(hit.similarity >= least for hit in hits), len(nearest)) / len(nearest)
+    among = sum(bool(hit.similarity >= least) for hit in hits)
+    return min(among, len(nearest)) / len(nearest)
 
 
 async def _sizes(report: Report, owner: asyncpg.Connection) -> None:

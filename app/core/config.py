@@ -468,6 +468,13 @@ class Settings(BaseSettings):
         description="Scopes with at most this many stored numbers (chunks times dimensions: 20,000 chunks of 384) are"
         " searched exactly, larger ones by the HNSW index.",
     )
+    index_build_memory_mb: int = Field(
+        256,
+        ge=16,
+        le=65_536,
+        description="Memory of the database server for building the HNSW index (`maintenance_work_mem`, in MB). A million chunks of"
+        " 384 dimensions want 1,500; with less the build takes several times as long.",
+    )
 
     @field_validator("openai_base_url")
     @classmethod

@@ -56,6 +56,7 @@ async def run_once(runtime: Runtime) -> None:
         embedding_model=runtime.index_build,
         dimension=runtime.indexed_dimension,
         from_rows=runtime.settings.exact_search_max_values // runtime.indexed_dimension,
+        memory_mb=runtime.settings.index_build_memory_mb,
     )
     await add_missing_terms(runtime)
     await upkeep.empty_pending_terms(runtime.database)

@@ -143,7 +143,11 @@ async def prepare_indexes(target: Runtime) -> bool:
     return await upkeep.ensure_exact_index(
         database, embedding_model=name, dimension=dimension
     ) and await upkeep.ensure_vector_index(
-        database, embedding_model=name, dimension=dimension, from_rows=from_rows
+        database,
+        embedding_model=name,
+        dimension=dimension,
+        from_rows=from_rows,
+        memory_mb=target.settings.index_build_memory_mb,
     )
 
 

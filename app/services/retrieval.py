@@ -104,8 +104,7 @@ async def embed(runtime: Runtime, question: str, *, shown: str | None = None) ->
 
     Raises as `embeddings.question` does.
     """
-    is_local = runtime.embeddings.provider == "local"
-    return await embeddings.question(runtime, clean(question if shown is None or is_local else shown))
+    return await embeddings.question(runtime, clean(question), shown=None if shown is None else clean(shown))
 
 
 def is_relevant(hits: Iterable[Hit], *, minimum: float | None = None) -> bool:
