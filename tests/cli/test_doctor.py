@@ -108,7 +108,7 @@ async def test_a_login_role_that_may_not_work_as_ours_fails(database_url: str) -
 async def test_the_vector_index_is_seen_once_it_is_built(database: Database) -> None:
     model = "o'model:v1"
     before = await questions.has_vector_index(database, model)
-    await upkeep.ensure_vector_index(database, embedding_model=model, dimension=8, from_rows=-2)
+    await upkeep.ensure_vector_index(database, embedding_model=model, dimension=8, from_rows=-2, memory_mb=64)
 
     assert (before, await questions.has_vector_index(database, model)) == (False, True)
     assert not await questions.has_vector_index(database, "another")
