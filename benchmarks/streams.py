@@ -85,6 +85,7 @@ def _measure(report: Report, plan: Plan, provider: Server, product: chat.Side, i
         [
             Figure("open at once, by the provider's count", counters["max_in_flight"], "streams"),
             Figure("errors", outcome.errors, "", at_most=0),
+            Figure("refused without asking the model", outcome.refused, "", at_most=0),
             Figure("above idle", memory.most_mb - idle_mb, "MB", at_most=_MOST_MB_ABOVE_IDLE),
             Figure("/health p99", health.percentile_ms(99), "ms", at_most=_MOST_HEALTH_MS),
             Figure("/health p50", health.percentile_ms(50), "ms"),
