@@ -308,16 +308,12 @@ def test_compose_pins_a_database_that_ibid_accepts_and_keeps_its_data() -> None:
 
 def test_compose_gives_streams_time_to_end_and_index_builds_shared_memory() -> None:
     services = compose()["services"]
-    built_in = {
-        int(size) for size in re.findall(r"maintenance_work_mem = '(\d+)MB'", read("app/db/upkeep.py"))
-    }
-
     assert (
         seconds(services["app"]["stop_grace_period"])
         > Settings.model_fields["shutdown_timeout_seconds"].default
     )
-    assert built_in
-    assert int(services["db"]["shm_size"].removesuffix("m")) > max(built_in)
+    built_in = Settings.model_fields["index_build_memory_mb"].default
+    assert int(services["db"]["shm_size"].removesuffix("m")) > built_in
     assert all(service["restart"] == "unless-stopped" for service in services.values())
 
 

@@ -51,11 +51,15 @@ class BudgetFacts:
             self._known.clear()
         self._known[organization_id] = time.monotonic(), subjects
 
+    def forget(self) -> None:
+        """A budget was changed by this process itself, which need not wait to be told."""
+        self._known.clear()
+        self._round += 1
+
     def _forget_what_changed(self) -> None:
         if self._changed.is_set():
             self._changed.clear()
-            self._known.clear()
-            self._round += 1
+            self.forget()
 
 
 def concerns(subjects: Subjects, payer: Payer) -> bool:

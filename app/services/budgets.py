@@ -81,7 +81,9 @@ async def create(runtime: Runtime, principal: Principal, wanted: NewBudget) -> B
         await UsageRepository(session, principal).settle(
             _payer(principal, wanted), budget.id, tokens=0, usd=_NOTHING
         )
-        return _view(budget, await budgets.spending([budget.id]))
+        view = _view(budget, await budgets.spending([budget.id]))
+    runtime.budget_facts.forget()
+    return view
 
 
 async def change(

@@ -76,7 +76,11 @@ async def get_evaluation(
     )
 
 
-@router.get("/evaluations/{evaluation_id}/report", response_class=HTMLResponse)
+@router.get(
+    "/evaluations/{evaluation_id}/report",
+    response_class=Response,
+    responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
+)
 async def get_evaluation_report(
     evaluation_id: OpaqueId, session: TransactionDep, principal: ManagePrincipal
 ) -> HTMLResponse:

@@ -2,7 +2,7 @@
 
 from itertools import groupby
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from app.api.deps import ManagePrincipal, RuntimeDep
@@ -14,7 +14,11 @@ router = APIRouter(tags=["operations"])
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 async def read_metrics(runtime: RuntimeDep, principal: ManagePrincipal) -> PlainTextResponse:
     """What this process does just now, in the text format of Prometheus."""
     lines = []
