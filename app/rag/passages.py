@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -191,15 +192,32 @@ def _repeats(hit: Hit, better: Hit) -> bool:
         return True
     if not any(probe in better.text for probe in _probes(hit.text)):
         return False
-    words, others = sentences.words(hit.text), sentences.words(better.text)
-    known = Counter(word.key for word in others)
-    telling = Counter(word.key for word in words if word.capitalised or _DIGIT.search(word.key))
-    if any(count > known[key] for key, count in telling.items()):
+    said, known = _said(hit.text), _said(better.text)
+    if any(count > known.words[key] for key, count in said.telling.items()):
         return False
-    said, said_there = _shingles(words), _shingles(others)
-    if not said:
+    if not said.shingles:
         return False
-    return len(said - said_there) <= _NEW_SHARE * len(said)
+    return len(said.shingles - known.shingles) <= _NEW_SHARE * len(said.shingles)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """The words of a passage, its names and numbers among them, and its runs of words."""
+
+    words: Counter[str]
+    telling: Counter[str]
+    shingles: frozenset[tuple[str, ...]]
+
+
+@lru_cache(maxsize=64)
+def _said(text: str) -> _Said:
+    """Read once, however many others a passage is compared with."""
+    words = sentences.words(text)
+    return _Said(
+        Counter(word.key for word in words),
+        Counter(word.key for word in words if word.capitalised or _DIGIT.search(word.key)),
+        _shingles(words),
+    )
 
 
 def _probes(text: str) -> list[str]:
@@ -208,6 +226,7 @@ def _probes(text: str) -> list[str]:
     return [text[start : start + _PROBE_CHARACTERS] for start in starts]
 
 
-def _shingles(words: Sequence[Word]) -> set[tuple[str, ...]]:
+def _shingles(words: Sequence[Word]) -> frozenset[tuple[str, ...]]:
     keys = [word.key for word in words]
-    return {tuple(keys[start : start + _SHINGLE_WORDS]) for start in range(len(keys) - _SHINGLE_WORDS + 1)}
+    starts = range(len(keys) - _SHINGLE_WORDS + 1)
+    return frozenset(tuple(keys[start : start + _SHINGLE_WORDS]) for start in starts)
