@@ -207,7 +207,7 @@ def _texts(reader: "PdfReader", answer: Answer) -> Iterator[str]:
     for number, page in enumerate(reader.pages, start=1):
         try:
             yield page.extract_text()
-        except Exception:
+        except Exception:  # pypdf raises anything for a damaged page; the gap is told
             answer.warn("page_unreadable", "Some pages are damaged and have no text here.", page=number)
             yield ""
 
@@ -215,5 +215,5 @@ def _texts(reader: "PdfReader", answer: Answer) -> Iterator[str]:
 def _has_pictures(reader: "PdfReader") -> bool:
     try:
         return any("/XObject" in (page.get("/Resources") or {}) for page in reader.pages)
-    except Exception:
+    except Exception:  # of a damaged file pypdf raises anything; then nobody can say that it has pictures
         return False
