@@ -4,16 +4,15 @@ A response's `raw` is in the words of OpenAI, so that everything behind it knows
 """
 
 import json
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Final
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata, MessageRole
-from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.llms import CustomLLM
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 
 from app.rag import chat_replies
 from app.rag.errors import ChatRefused
-from app.rag.provider_http import ProviderClient, Stream
+from app.rag.http_chat import HttpChat
+from app.rag.provider_http import Stream
 
 ANTHROPIC_BASE_URL: Final = "https://api.anthropic.com"
 
@@ -39,58 +38,17 @@ _STATUS_OF_ERROR: Final = {
 _SERVER_ERROR: Final = 500
 
 
-class AnthropicChat(CustomLLM):
-    """Asynchronous chat only, over a client it does not own.
+class AnthropicChat(HttpChat):
+    """Anthropic's messages; ChatRefused is raised for an error inside of a stream, too."""
 
-    Raises ChatRefused for an answer other than 200 and for an error inside of a stream, ProviderConnectionError when there is
-    no answer, and ValueError, LookupError or TypeError when it is no message.
-    """
+    @staticmethod
+    def url_under(base_url: str) -> str:
+        return f"{base_url.removesuffix('/v1')}/v1/messages"
 
-    model: str
-    context_tokens: int
-    _client: ProviderClient = PrivateAttr()
-    _url: str = PrivateAttr()
-    _headers: dict[str, str] = PrivateAttr()
-
-    def __init__(
-        self, *, model: str, context_tokens: int, base_url: str, api_key: str, client: ProviderClient
-    ) -> None:
-        super().__init__(model=model, context_tokens=context_tokens)
-        self._client = client
-        self._url = f"{base_url.removesuffix('/v1')}/v1/messages"
-        self._headers = {"Content-Type": "application/json", "anthropic-version": _API_VERSION}
-        if api_key:
-            self._headers["x-api-key"] = api_key
-
-    @classmethod
-    def class_name(cls) -> str:
-        return "IbidAnthropicChat"
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        return LLMMetadata(context_window=self.context_tokens, is_chat_model=True, model_name=self.model)
-
-    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        reply = await self._client.post(
-            self._url, self._body(messages, stream=False, **kwargs), self._headers
-        )
-        chat_replies.require_ok(reply.status, reply.headers)
-        answer = chat_replies.json_object(reply.content)
-        texts = [block["text"] for block in answer["content"] if block["type"] == "text"]
-        return ChatResponse(
-            message=ChatMessage(role=MessageRole.ASSISTANT, content="".join(texts)),
-            raw=_ended(answer.get("stop_reason"), answer.get("usage") or {}),
-        )
-
-    async def astream_chat(
-        self, messages: Sequence[ChatMessage], **kwargs: Any
-    ) -> AsyncGenerator[ChatResponse, None]:
-        """Pieces as they come: `delta` is new text (or None), `message` stays empty. Closing it closes the connection."""
-        reply = await self._client.stream(
-            self._url, self._body(messages, stream=True, **kwargs), self._headers
-        )
-        await chat_replies.require_open(reply)
-        return _pieces(reply)
+    @staticmethod
+    def headers_with(api_key: str) -> Mapping[str, str]:
+        version = {"anthropic-version": _API_VERSION}
+        return {**version, "x-api-key": api_key} if api_key else version
 
     def _body(
         self, messages: Sequence[ChatMessage], *, stream: bool, temperature: float, max_tokens: int
@@ -108,11 +66,15 @@ class AnthropicChat(CustomLLM):
             body["stream"] = True
         return json.dumps(body).encode()
 
-    def complete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError("use achat")
+    @staticmethod
+    def _read(content: bytes) -> tuple[str, Mapping[str, Any]]:
+        answer = chat_replies.json_object(content)
+        texts = [block["text"] for block in answer["content"] if block["type"] == "text"]
+        return "".join(texts), _ended(answer.get("stop_reason"), answer.get("usage") or {})
 
-    def stream_complete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError("use astream_chat")
+    @staticmethod
+    def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
+        return _pieces(reply)
 
 
 def _divided(messages: Sequence[ChatMessage]) -> tuple[str, list[dict[str, str]]]:

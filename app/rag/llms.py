@@ -24,6 +24,7 @@ from app.core.errors import (
 )
 from app.rag.anthropic_chat import AnthropicChat
 from app.rag.errors import ChatRefused
+from app.rag.http_chat import HttpChat
 from app.rag.ollama_chat import OllamaChat
 from app.rag.openai_chat import OpenAIChat
 from app.rag.provider_http import ProviderClient, ProviderConnectionError, ProviderTimeoutError
@@ -69,14 +70,10 @@ class Completion:
     completion_tokens: int | None
 
 
-ChatLLM = OpenAIChat | AnthropicChat | OllamaChat
-"""What `raw` is of their responses is in the words of OpenAI."""
-
-
 class ChatModel:
     """A LlamaIndex LLM with the limits that every call to it keeps."""
 
-    def __init__(self, llm: ChatLLM, config: ChatModelConfig, client: ProviderClient) -> None:
+    def __init__(self, llm: HttpChat, config: ChatModelConfig, client: ProviderClient) -> None:
         self.llm = llm
         self.config = config
         self._client = client
@@ -196,7 +193,7 @@ def build(config: ChatModelConfig, client: ProviderClient) -> ChatModel:
     return ChatModel(llm, config, client)
 
 
-_KINDS: Final[Mapping[Provider, type[ChatLLM]]] = {
+_KINDS: Final[Mapping[Provider, type[HttpChat]]] = {
     Provider.ANTHROPIC: AnthropicChat,
     Provider.OLLAMA: OllamaChat,
 }

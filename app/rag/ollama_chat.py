@@ -5,73 +5,27 @@ thousand tokens is cut off without a word, the sources first. A response's `raw`
 """
 
 import json
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Final
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata, MessageRole
-from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.llms import CustomLLM
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 
 from app.core.text import estimate_tokens
 from app.rag import chat_replies
 from app.rag.errors import ChatRefused
-from app.rag.provider_http import ProviderClient, Stream
+from app.rag.http_chat import HttpChat
+from app.rag.provider_http import Stream
 
 _SMALLEST_WINDOW: Final = 4096
 _SERVER_ERROR: Final = 500
 
 
-class OllamaChat(CustomLLM):
-    """Asynchronous chat only, over a client it does not own.
+class OllamaChat(HttpChat):
+    """Ollama's chats; ChatRefused is raised for an error inside of a stream, too."""
 
-    Raises ChatRefused for an answer other than 200 and for an error inside of a stream, ProviderConnectionError when there is
-    no answer, and ValueError, LookupError or TypeError when it is no chat answer.
-    """
-
-    model: str
-    context_tokens: int
-    _client: ProviderClient = PrivateAttr()
-    _url: str = PrivateAttr()
-    _headers: dict[str, str] = PrivateAttr()
-
-    def __init__(
-        self, *, model: str, context_tokens: int, base_url: str, api_key: str, client: ProviderClient
-    ) -> None:
-        super().__init__(model=model, context_tokens=context_tokens)
-        self._client = client
-        self._url = f"{base_url.removesuffix('/v1').removesuffix('/api')}/api/chat"
-        self._headers = {"Content-Type": "application/json"}
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-
-    @classmethod
-    def class_name(cls) -> str:
-        return "IbidOllamaChat"
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        return LLMMetadata(context_window=self.context_tokens, is_chat_model=True, model_name=self.model)
-
-    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        reply = await self._client.post(
-            self._url, self._body(messages, stream=False, **kwargs), self._headers
-        )
-        chat_replies.require_ok(reply.status, reply.headers)
-        answer = chat_replies.json_object(reply.content)
-        content = answer["message"]["content"] or ""
-        return ChatResponse(
-            message=ChatMessage(role=MessageRole.ASSISTANT, content=content), raw=_ended(answer)
-        )
-
-    async def astream_chat(
-        self, messages: Sequence[ChatMessage], **kwargs: Any
-    ) -> AsyncGenerator[ChatResponse, None]:
-        """Pieces as they come: `delta` is new text (or None), `message` stays empty. Closing it closes the connection."""
-        reply = await self._client.stream(
-            self._url, self._body(messages, stream=True, **kwargs), self._headers
-        )
-        await chat_replies.require_open(reply)
-        return _pieces(reply)
+    @staticmethod
+    def url_under(base_url: str) -> str:
+        return f"{base_url.removesuffix('/v1').removesuffix('/api')}/api/chat"
 
     def _body(
         self, messages: Sequence[ChatMessage], *, stream: bool, temperature: float, max_tokens: int
@@ -89,11 +43,14 @@ class OllamaChat(CustomLLM):
         }
         return json.dumps(body).encode()
 
-    def complete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError("use achat")
+    @staticmethod
+    def _read(content: bytes) -> tuple[str, Mapping[str, Any]]:
+        answer = chat_replies.json_object(content)
+        return answer["message"]["content"] or "", _ended(answer)
 
-    def stream_complete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError("use astream_chat")
+    @staticmethod
+    def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
+        return _pieces(reply)
 
 
 def _window(needed: int, most: int) -> int:

@@ -6,15 +6,14 @@ open when its reader goes away.
 """
 
 import json
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Final
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata, MessageRole
-from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.llms import CustomLLM
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 
 from app.rag import chat_replies
-from app.rag.provider_http import ProviderClient, Stream
+from app.rag.http_chat import HttpChat
+from app.rag.provider_http import Stream
 
 _REASONING_MODELS: Final = ("o1", "o3", "o4", "gpt-5")
 """They take `max_completion_tokens`, and no temperature."""
@@ -23,55 +22,12 @@ _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
 
 
-class OpenAIChat(CustomLLM):
-    """Asynchronous chat only, over a client it does not own.
+class OpenAIChat(HttpChat):
+    """The chat completions of OpenAI and its imitators; `raw` is the provider's JSON."""
 
-    Raises ChatRefused for an answer other than 200, ProviderConnectionError when there is none, and ValueError, LookupError or
-    TypeError when it is no chat completion. A response's `raw` is the provider's JSON.
-    """
-
-    model: str
-    context_tokens: int
-    _client: ProviderClient = PrivateAttr()
-    _url: str = PrivateAttr()
-    _headers: dict[str, str] = PrivateAttr()
-
-    def __init__(
-        self, *, model: str, context_tokens: int, base_url: str, api_key: str, client: ProviderClient
-    ) -> None:
-        super().__init__(model=model, context_tokens=context_tokens)
-        self._client = client
-        self._url = f"{base_url}/chat/completions"
-        self._headers = {"Content-Type": "application/json"}
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-
-    @classmethod
-    def class_name(cls) -> str:
-        return "IbidOpenAIChat"
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        return LLMMetadata(context_window=self.context_tokens, is_chat_model=True, model_name=self.model)
-
-    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        reply = await self._client.post(
-            self._url, self._body(messages, stream=False, **kwargs), self._headers
-        )
-        chat_replies.require_ok(reply.status, reply.headers)
-        answer = json.loads(reply.content)
-        content = answer["choices"][0]["message"]["content"] or ""
-        return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=content), raw=answer)
-
-    async def astream_chat(
-        self, messages: Sequence[ChatMessage], **kwargs: Any
-    ) -> AsyncGenerator[ChatResponse, None]:
-        """Pieces as they come: `delta` is new text (or None), `message` stays empty. Closing it closes the connection."""
-        reply = await self._client.stream(
-            self._url, self._body(messages, stream=True, **kwargs), self._headers
-        )
-        await chat_replies.require_open(reply)
-        return _pieces(reply)
+    @staticmethod
+    def url_under(base_url: str) -> str:
+        return f"{base_url}/chat/completions"
 
     def _body(
         self, messages: Sequence[ChatMessage], *, stream: bool, temperature: float, max_tokens: int
@@ -88,11 +44,14 @@ class OpenAIChat(CustomLLM):
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return json.dumps(body).encode()
 
-    def complete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError("use achat")
+    @staticmethod
+    def _read(content: bytes) -> tuple[str, Mapping[str, Any]]:
+        answer = json.loads(content)
+        return answer["choices"][0]["message"]["content"] or "", answer
 
-    def stream_complete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError("use astream_chat")
+    @staticmethod
+    def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
+        return _pieces(reply)
 
 
 async def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
