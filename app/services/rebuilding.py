@@ -69,13 +69,16 @@ async def build(target: Runtime, rebuild: IndexRebuild, claim: BuildClaim) -> bo
 
     Raises AppError for what is away.
     """
-    principal = worker_of(claim.organization_id)
-    async with target.database.unit_of_work(principal) as session:
-        document = await DocumentRepository(session, principal).find(claim.document_id)
-    if document is None or document.built_for != -rebuild.number:
+    document = await _claimed(target, rebuild, claim)
+    if document is None:
         return False
     title = document.title
-    built = await _built(target, document)
+    try:
+        built = await _built(target, document)
+    except AppError:
+        if await _claimed(target, rebuild, claim) is None:  # its text went while it was read
+            return False
+        raise
     async with target.database.unit_of_work(SYSTEM) as session:
         repository = RebuildRepository(session)
         document = await repository.hold(claim.document_id, wait=True)
@@ -91,6 +94,14 @@ async def build(target: Runtime, rebuild: IndexRebuild, claim: BuildClaim) -> bo
         if now.error is not None:
             await repository.change(rebuild.id, [RebuildState.RUNNING], {"error": None})
     return True
+
+
+async def _claimed(target: Runtime, rebuild: IndexRebuild, claim: BuildClaim) -> Document | None:
+    """The document, unless it was deleted or got new content since it was claimed."""
+    principal = worker_of(claim.organization_id)
+    async with target.database.unit_of_work(principal) as session:
+        document = await DocumentRepository(session, principal).find(claim.document_id)
+    return document if document is not None and document.built_for == -rebuild.number else None
 
 
 async def _built(target: Runtime, document: Document) -> Built:
@@ -217,12 +228,18 @@ async def waiting(session: Transaction, target: Runtime, rebuild: IndexRebuild) 
 
 
 async def clean(runtime: Runtime, *, kept: str, gone: str, going_on: Callable[[], bool]) -> bool:
-    """Remove the chunks and indexes of every build but the one that is served; False when asked to stop before the end."""
+    """Remove the chunks and indexes of every build but the one that is served; False when asked to stop before the end.
+
+    Documents that come meanwhile have chunks of that one alone: who went on to them would never be done while they come.
+    """
     await upkeep.drop_indexes(runtime.database, embedding_model=gone)
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        until = await RebuildRepository(session).last_document()
     last: str | None = ""
     while last is not None:
         if not going_on():
             return False
         async with runtime.database.unit_of_work(SYSTEM) as session:
-            last = await RebuildRepository(session).clean(after=last, kept=kept, limit=_CLEANED_AT_ONCE)
+            repository = RebuildRepository(session)
+            last = await repository.clean(after=last, until=until, kept=kept, limit=_CLEANED_AT_ONCE)
     return True

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from sqlalchemy import text
@@ -18,6 +19,7 @@ from tests.fixtures.uploads import ended, found, upload
 
 PATIENCE_SECONDS = 90
 OTHER_MODEL = "scripted-embedding:64"
+READERS = "SELECT count(*) FROM pg_locks WHERE relation = 'pages'::regclass AND NOT granted"
 
 
 @pytest.fixture
@@ -52,6 +54,7 @@ async def over(client: httpx.AsyncClient, *states: str) -> dict[str, Any]:
             rebuild: dict[str, Any] = (await client.get("/admin/index/rebuild")).json()
             if rebuild["state"] in states:
                 return rebuild
+            assert rebuild["state"] != "failed", rebuild["error"]
             await asyncio.sleep(0.1)
 
 
@@ -131,6 +134,32 @@ async def test_nothing_fails_while_it_is_under_way(
     after = await builds(rebuildable)
     assert [key.rpartition("|")[2] for key in after] == ["64"]
     assert sum(after.values()) == len(traffic.kept) + len(traffic.added)
+
+
+async def test_a_document_deleted_while_it_is_read_does_not_stop_it(
+    rebuildable: Service, superadmin: httpx.AsyncClient
+) -> None:
+    for sentence in ("This one stays.", "This one goes."):
+        made = await superadmin.post("/ingest", json={"text": sentence})
+        assert made.status_code == 200
+    url = rebuildable.runtime.settings.db_url
+    assert url is not None
+    connection = await asyncpg.connect(url.get_secret_value())
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE pages IN ACCESS EXCLUSIVE MODE")
+            await superadmin.post("/admin/index/rebuild", json={"embedding_model": OTHER_MODEL})
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while await connection.fetchval(READERS) < 2:
+                    await asyncio.sleep(0.05)
+            await connection.execute("DELETE FROM documents WHERE id = $1", made.json()["document_id"])
+    finally:
+        await connection.close()
+
+    ended_rebuild = await over(superadmin, "completed", "failed")
+
+    assert (ended_rebuild["state"], ended_rebuild["error"]) == ("completed", None)
+    assert (await found(superadmin, "this one stays"))[0]["text"] == "This one stays."
 
 
 async def test_a_cancelled_rebuild_leaves_what_was_served(
