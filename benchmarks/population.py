@@ -143,14 +143,14 @@ async def index(database: Database, population: Population, made: _Made) -> None
     await made.timed("exact", upkeep.ensure_exact_index(database, embedding_model=MODEL, dimension=DIMS))
     await made.owner.execute("ANALYZE chunks")
     await asyncio.sleep(1)  # for the statistics that the next one reads
-    hnsw = upkeep.ensure_vector_index(
+    graphs = upkeep.ensure_vector_index(
         database,
         embedding_model=MODEL,
         dimension=DIMS,
         from_rows=population.exact_up_to,
         memory_mb=_BUILD_MEMORY_MB,
     )
-    await made.timed("hnsw", hnsw)
+    await made.timed("graphs", graphs)
 
 
 async def wear(database: Database, population: Population, made: _Made) -> None:

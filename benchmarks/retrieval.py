@@ -1,8 +1,7 @@
 """Search of 100,000 chunks in fifty organizations: latency, recall and throughput, beside the dense query and plain fusion.
 
 Vectors are those of real sentences (see `vectors.py`), and the questions come with theirs, so what is measured is
-everything but the embedding of a question. Plain fusion is what hybrid search on PostgreSQL mostly is: `ts_rank` over an OR
-query and the nearest vectors, fused by their ranks (k = 60) in one statement; it gets a table with a stored tsvector.
+everything but the embedding of a question.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -18,60 +17,33 @@ import asyncpg
 import numpy as np
 import uvloop
 from pgvector import HalfVector
-from sqlalchemy import text
 
-from app.core.config import Settings
 from app.core.principal import ALL_SCOPES, Principal, PrincipalKind, Role
-from app.core.retrieval import EVERYTHING, Query, Trust
-from app.db.engine import Database
-from app.db.repositories.chunks import ChunkRepository, ScopeSizes
-from app.rag import fusion
-from app.services import indexing
+from app.core.retrieval import Trust
 from benchmarks import corpus, vectors
-from benchmarks.population import DIMS, MODEL, Population, machine, opened, populated
+from benchmarks.population import Population, machine, opened, populated
 from benchmarks.processes import Postgres
 from benchmarks.report import Details, Figure, Report, percentile
+from benchmarks.searches import TOP, Asked, Asking, Organization
 
-_TOP: Final = 10
 _CLIENTS: Final = 16
-_RRF: Final = 60
-_LEG: Final = 50
 _ONLY_DENSE: Final = Trust(1.0, 1e-9)
 _SIZES: Final = (1_000, 5_000, 20_000, 100_000, 10**9)
 
-_DENSE: Final = """
-SELECT c.id, c.document_id, c.text, 1 - ({near}) AS similarity FROM searchable_chunks c
- WHERE c.embedding_model = '{model}' ORDER BY {order} LIMIT {top}
-"""
-_PLAIN: Final = """
-WITH asked AS MATERIALIZED (
-  SELECT CAST(string_agg(quote_literal(lexeme), ' | ') AS tsquery) AS query
-    FROM unnest(to_tsvector('english', CAST(:question AS text)))
-), lexical AS (
-  SELECT id, row_number() OVER (ORDER BY score DESC, id) AS n
-    FROM (SELECT p.id, ts_rank(p.tsv, asked.query, 1) AS score FROM plain_texts p, asked
-           WHERE p.tsv @@ asked.query AND p.organization_id = current_setting('ibid.organization_id')
-           ORDER BY score DESC LIMIT {leg}) best
-), dense AS (
-  SELECT id, row_number() OVER () AS n
-    FROM (SELECT c.id FROM searchable_chunks c WHERE c.embedding_model = '{model}' ORDER BY {order} LIMIT {leg}) nearest
-), fused AS (
-  SELECT id, sum(1.0 / ({rrf} + n)) AS score
-    FROM (SELECT * FROM lexical UNION ALL SELECT * FROM dense) legs GROUP BY id ORDER BY score DESC LIMIT {top}
-)
-SELECT c.id, c.document_id, c.text, fused.score FROM fused JOIN searchable_chunks c USING (id) ORDER BY fused.score DESC
-"""
 _EXACT: Final = """
 SELECT 1 - (embedding <=> $2) AS similarity FROM chunks WHERE organization_id = $1 ORDER BY (embedding <=> $2) + 0 LIMIT $3
 """
 _RELATION_SIZES: Final = """
-SELECT CASE WHEN relname LIKE 'ix_chunks_exact%' THEN 'exact' WHEN relname LIKE 'ix_chunks_hnsw%' THEN 'hnsw'
-            WHEN relname = 'ix_chunks_scoped_terms' THEN 'terms' ELSE relname END AS what,
-       pg_total_relation_size(oid) / 1e6 AS mb
-  FROM pg_class WHERE relkind = 'i' AND (relname LIKE 'ix_chunks%' OR relname = 'pk_chunks')
-UNION ALL SELECT 'chunks: rows', pg_table_size('chunks') / 1e6
-UNION ALL SELECT 'documents and pages', (pg_total_relation_size('documents') + pg_total_relation_size('pages')) / 1e6
-UNION ALL SELECT 'term statistics', pg_total_relation_size('term_statistics') / 1e6
+SELECT what, sum(size) / 1e6 AS mb
+  FROM (SELECT CASE WHEN relname LIKE 'ix_chunks_exact%' THEN 'exact' WHEN relname LIKE 'ix_chunks_hnsw%' THEN 'graphs'
+                    WHEN relname = 'ix_chunks_scoped_terms' THEN 'terms' ELSE 'other indexes' END AS what,
+               pg_total_relation_size(oid) AS size
+          FROM pg_class
+         WHERE relkind = 'i' AND (relname LIKE 'ix_chunks%' OR relname IN ('pk_chunks', 'uq_chunks_place'))
+        UNION ALL SELECT 'chunks: rows', pg_table_size('chunks')
+        UNION ALL SELECT 'documents and pages', pg_total_relation_size('documents') + pg_total_relation_size('pages')
+        UNION ALL SELECT 'term statistics', pg_total_relation_size('term_statistics')) relations
+ GROUP BY what
 """
 _ORGANIZATIONS: Final = """
 SELECT organization_id, sum(chunk_count) AS chunks FROM documents GROUP BY 1 ORDER BY 2
@@ -101,21 +73,6 @@ class Goals:
     p95_ms: float = 40
     recall: float = 0.98
     throughput: float | None = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Organization:
-    """One that is asked."""
-
-    principal: Principal
-    chunks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    organization: Organization
-    question: str
-    vector: vectors.Vectors
 
 
 Search = Callable[[Asked], Awaitable[object]]
@@ -151,54 +108,6 @@ async def _measure(report: Report, plan: Plan, goals: Goals, server: Postgres, u
         await _together(report, plan, organizations, searches, goals)
         await _recall(report, plan, organizations, asking, owner, goals)
         await _sizes(report, owner)
-
-
-@dataclass(slots=True)
-class Asking:
-    """The product's search as `app.services.retrieval` makes it, and the two that it is compared with."""
-
-    database: Database
-    exact_up_to: int
-    settings: Settings = field(default_factory=lambda: Settings(_env_file=None))
-    sizes: ScopeSizes = field(default_factory=ScopeSizes)
-    statements: dict[tuple[str, bool], Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        near = f"CAST(c.embedding AS halfvec({DIMS})) <=> CAST(:embedding AS halfvec({DIMS}))"
-        exact = "c.embedding <=> CAST(:embedding AS halfvec)"
-        values = {"model": MODEL.replace(":", "\\:"), "top": _TOP, "leg": _LEG, "rrf": _RRF}
-        for by_graph, distance, order in ((True, near, near), (False, exact, f"({exact}) + 0")):
-            dense = _DENSE.format(near=distance, order=order, **values)
-            self.statements["dense", by_graph] = text(dense)
-            self.statements["plain", by_graph] = text(_PLAIN.format(order=order, **values))
-
-    async def fused(self, asked: Asked, trust: Trust | None = None) -> object:
-        principal = asked.organization.principal
-        async with self.database.direct(principal, planned_for_all=True) as session:
-            chunks = ChunkRepository(session, principal)
-            reached = await chunks.scope(EVERYTHING, self.sizes)
-            found = indexing.analyse_question(self.settings, asked.question, reached)
-            trusted = trust or fusion.trust(MODEL, asked.question, spoken=found.spoken, written=found.written)
-            return await chunks.search(
-                Query(asked.vector.tolist(), [] if trust else found.terms, trusted),
-                limit=_TOP,
-                where=EVERYTHING,
-                embedding_model=MODEL,
-                exact_up_to=self.exact_up_to,
-                sizes=self.sizes,
-            )
-
-    async def dense_alone(self, asked: Asked) -> object:
-        return await self._rows("dense", asked, {"embedding": HalfVector(asked.vector)})
-
-    async def plain_fusion(self, asked: Asked) -> object:
-        values = {"embedding": HalfVector(asked.vector), "question": asked.question}
-        return await self._rows("plain", asked, values)
-
-    async def _rows(self, kind: str, asked: Asked, values: dict[str, Any]) -> object:
-        statement = self.statements[kind, asked.organization.chunks > self.exact_up_to]
-        async with self.database.direct(asked.organization.principal, planned_for_all=True) as session:
-            return (await session.execute(statement, values)).all()
 
 
 async def _alone(
@@ -289,7 +198,7 @@ async def _recall(
     """How many of the true nearest the dense leg has, for the smallest, the largest and sizes in between."""
     places = {round(place) for place in np.linspace(0, len(organizations) - 1, 6)}
     places |= set(range(len(organizations) - 3, len(organizations)))
-    table = Details(f"Dense leg: recall@{_TOP} of exact search", ("chunks", "recall"))
+    table = Details(f"Dense leg: recall@{TOP} of exact search", ("chunks", "recall"))
     worst = 1.0
     for place in sorted(places):
         asked = _asked([organizations[place]], plan.recalled)
@@ -298,14 +207,14 @@ async def _recall(
         worst = min(worst, float(np.mean(found)))
     report.details.append(table)
     report.figures.append(
-        Figure(f"recall@{_TOP} of the dense leg, worst size", worst, "", at_least=goals.recall)
+        Figure(f"recall@{TOP} of the dense leg, worst size", worst, "", at_least=goals.recall)
     )
 
 
 async def _recall_of(asked: Asked, asking: Asking, owner: asyncpg.Connection) -> float:
     """By similarity, since several chunks may be equally near."""
     organization_id = asked.organization.principal.organization
-    nearest = await owner.fetch(_EXACT, organization_id, HalfVector(asked.vector), _TOP)
+    nearest = await owner.fetch(_EXACT, organization_id, HalfVector(asked.vector), TOP)
     hits: Any = await asking.fused(asked, _ONLY_DENSE)
     least = float(nearest[-1]["similarity"]) - 1e-6
     among = sum(bool(hit.similarity >= least) for hit in hits)

@@ -144,7 +144,7 @@ WITH scope AS MATERIALIZED (
   SELECT q.term, q.word,
          q.share * -ln((1.5 + count(s.id)) / ((SELECT count(*) FROM scope) * max(q.population) + 21)) AS weight
     FROM {_ASKED}
-    LEFT JOIN scope s ON s.terms @> ARRAY[q.term]
+    LEFT JOIN scope s ON q.term = ANY(s.terms)
    GROUP BY q.term, q.word, q.share
 ), probe AS MATERIALIZED (
   SELECT {_QUERY} AS query FROM asked
@@ -157,13 +157,16 @@ _RANKS: Final = """\
 rank() OVER (ORDER BY similarity DESC) AS dense_rank,
          CASE WHEN lexical > 0 THEN rank() OVER (ORDER BY lexical DESC NULLS LAST) END AS lexical_rank"""
 
-_RANKED: Final = """, scored AS (
+_RANKED: Final = """, extremes AS MATERIALIZED (
+  SELECT min(similarity) AS least,
+         greatest(max(similarity) - min(similarity), CAST(:dense_spread AS float8), 1e-9) AS spread,
+         greatest(max(lexical), 1e-9) AS most
+    FROM candidates
+), scored AS (
   SELECT id, similarity, coalesce(lexical, 0) AS lexical, {ranks},
-         CAST(:dense_weight AS float8) * (similarity - min(similarity) OVER everything)
-           / greatest(max(similarity) OVER everything - min(similarity) OVER everything, CAST(:dense_spread AS float8), 1e-9)
-         + (1 - CAST(:dense_weight AS float8)) * coalesce(lexical, 0)
-           / greatest(max(lexical) OVER everything, 1e-9) AS score
-    FROM candidates WINDOW everything AS ()
+         CAST(:dense_weight AS float8) * (similarity - (SELECT least FROM extremes)) / (SELECT spread FROM extremes)
+         + (1 - CAST(:dense_weight AS float8)) * coalesce(lexical, 0) / (SELECT most FROM extremes) AS score
+    FROM candidates
 ), best AS MATERIALIZED (
   SELECT * FROM scored ORDER BY score DESC, id LIMIT :limit
 )
