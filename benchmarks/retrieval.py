@@ -6,6 +6,7 @@ everything but the embedding of a question.
 
 import asyncio
 import itertools
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import asyncpg
 import numpy as np
+import structlog
 import uvloop
 from pgvector import HalfVector
 
@@ -87,6 +89,7 @@ def run(*, quick: bool) -> Report:
 
 def measure(report: Report, plan: Plan, goals: Goals) -> None:
     """Fill a database, unless that was done before, and add what is measured there to the report."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with populated(plan.population) as (server, url):
         uvloop.run(_measure(report, plan, goals, server, url))
 
