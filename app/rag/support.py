@@ -34,7 +34,7 @@ _LEAST_PREFIX: Final = 5
 _LEAST_LIKE: Final = 3
 _LEAST_ALIKE: Final = 0.5
 """From this share of a statement's words in the order of one sentence on, the two are laid beside each other."""
-_MOST_COMPARED: Final = 3
+_MOST_COMPARED: Final = 5
 _LEAST_INVENTED: Final = 2
 _BREAKS: Final = re.compile(r"[,:](?!\d)|[;()–—]")
 _LABEL: Final = re.compile(r"(?:[-*•] )?\*{2}([^*\n]{1,80}?):?\*{2}:? +(?=\w)")
@@ -416,18 +416,24 @@ def _token(key: str, language: str) -> str:
 
 
 def _is_invented(said: _Text, source: _Source) -> bool:
-    """Whether a phrase of it has no word of its source."""
+    """Whether a phrase of it has no word of its source, or what it says that something is."""
     if sentences.is_dense(said.keys[0]):
         return False
-    run = 0
+    run = known = unknown = 0
+    has_copula = False
     for key in said.keys:
         token = _token(key, source.language)
-        if not _tells(token) or facts.is_number(key):
-            continue
-        run = 0 if _has(token, source.stems) else run + 1
+        if key in _COPULAS:
+            has_copula, known, unknown = True, 0, 0
+        elif facts.is_number(key):
+            known += 1
+        elif _tells(token):
+            is_known = _has(token, source.stems)
+            run = 0 if is_known else run + 1
+            known, unknown = known + is_known, unknown + (not is_known)
         if run >= _LEAST_INVENTED:
             return True
-    return False
+    return has_copula and unknown > 0 and not known
 
 
 def _is_within(keys: Sequence[str], there: Sequence[str]) -> bool:
