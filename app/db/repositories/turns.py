@@ -1,12 +1,12 @@
 """The turns of a conversation: opened with the question, finished with what became of the answer."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
+import orjson
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
@@ -242,11 +242,11 @@ class TurnRepository(TextRepository):
                 "organization_id": self.organization_id,
                 "answer_id": answer_id,
                 **values,
-                "sources": json.dumps(values["sources"]),
-                "usage": json.dumps(values["usage"]),
-                "error": None if values.get("error") is None else json.dumps(values["error"]),
+                "sources": _as_json(values["sources"]),
+                "usage": _as_json(values["usage"]),
+                "error": _as_json(values.get("error")),
                 "fallback": values.get("fallback"),
-                "guardrails": None if values.get("guardrails") is None else json.dumps(values["guardrails"]),
+                "guardrails": _as_json(values.get("guardrails")),
             },
         )
 
@@ -280,7 +280,7 @@ class TurnRepository(TextRepository):
             "organization_id": self.organization_id,
             "answer_id": answer_id,
             "content": content,
-            "sources": None if sources is None else json.dumps(sources),
+            "sources": _as_json(sources),
         }
         await self.session.execute(_WRITE_PART, values)
 
@@ -304,6 +304,10 @@ async def notify(session: AnyTransaction, channel: str, payload: str) -> None:
     await session.execute(_NOTIFY, {"channel": channel, "payload": payload})
 
 
+def _as_json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
+
+
 def _json(value: Any) -> Any:
     """asyncpg gives JSON as text, SQLAlchemy what it says."""
-    return json.loads(value) if isinstance(value, str) else value
+    return orjson.loads(value) if isinstance(value, str) else value
