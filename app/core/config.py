@@ -443,6 +443,13 @@ class Settings(BaseSettings):
         description="Sessions that were not used for so many days are deleted with their messages, links and files; 0 keeps"
         " them.",
     )
+    usage_retention_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Calls of models that are older than so many days go from the ledger that GET /usage reads, a whole day (UTC)"
+        " at a time; 0 keeps them. The last 32 days stay in any case, since budgets of a month are counted from them.",
+    )
     share_links: bool = Field(
         True,
         description="Whether people can share a conversation of theirs by a link that opens without an account; false also"

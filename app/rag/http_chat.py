@@ -12,7 +12,6 @@ from llama_index.core.llms import CustomLLM
 from app.rag import chat_replies
 from app.rag.provider_http import ProviderClient, Stream
 
-
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
