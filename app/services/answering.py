@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from app.core.bots import Bot
+from app.core.boxes import Box
 from app.core.principal import Principal
 from app.core.retrieval import Hit
 from app.rag import conversation, extractive, headings, no_answer, prompts
@@ -29,6 +30,8 @@ from app.services.runtime import Runtime
 from app.services.usage import Ledger
 
 _SNIPPET_CHARACTERS: Final = 300
+_SNIPPET_READ: Final = 400
+"""Of a long passage, which is enough unless it is mostly space."""
 
 
 @dataclass(slots=True)
@@ -134,7 +137,10 @@ async def _guarded(
         ledger=draft.ledger,
     )
     hits, relevant = found.hits, found.relevant
-    draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()
+    places = await passages.boxes_of(runtime, principal, hits) if relevant else ()
+    draft.sources = tuple(
+        _source(n, hit, boxes) for n, (hit, boxes) in enumerate(zip(hits, places, strict=False), start=1)
+    )
     yield SourcesFound(draft.sources)
     if not relevant:
         draft.refused = True
@@ -261,7 +267,7 @@ def _refusal(question: str, draft: Draft, guard: Guard, shown: AnswerGuard) -> s
     return guard.refusal(question, guarding.NO_ANSWER)
 
 
-def _source(n: int, hit: Hit) -> Source:
+def _source(n: int, hit: Hit, boxes: tuple[Box, ...] | None) -> Source:
     return Source(
         n=n,
         document_id=hit.document_id,
@@ -274,12 +280,15 @@ def _source(n: int, hit: Hit) -> Source:
         snippet=_snippet(hit.text),
         score=round(hit.score, 4),
         heading=hit.heading,
+        boxes=boxes,
     )
 
 
 def _snippet(text: str) -> str:
     """The beginning of a passage on one line, cut at a word."""
-    line = " ".join(text.split())
+    line = " ".join(text[:_SNIPPET_READ].split())
+    if len(line) <= _SNIPPET_CHARACTERS:
+        line = " ".join(text.split())
     if len(line) <= _SNIPPET_CHARACTERS:
         return line
     return line[:_SNIPPET_CHARACTERS].rsplit(" ", 1)[0] + " …"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from app.core.boxes import Box
 from app.core.errors import AppError
 from app.core.retrieval import EVERYTHING, SearchFilter
 from app.rag.llms import Turn
@@ -55,6 +56,8 @@ class Source:
     supported: bool | None = None
     """Whether it says all that it is cited for; None where it is not cited, or that can't be told."""
     heading: str | None = None
+    boxes: tuple[Box, ...] | None = None
+    """Where it stands on its page, as shares of width and height; None where the format does not say."""
 
 
 @dataclass(frozen=True, slots=True)

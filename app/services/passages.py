@@ -7,7 +7,9 @@ from typing import Final
 
 import structlog
 
+from app.core import boxes
 from app.core.bots import Bot, Expansion, PiiPolicy
+from app.core.boxes import Box
 from app.core.counters import counters
 from app.core.errors import AppError
 from app.core.principal import Principal
@@ -172,6 +174,23 @@ async def _expanded(kind: Expansion, model: ChatModel, question: str) -> list[st
         return []
     counters.add("expansion", outcome="done", kind=kind.value)
     return wordings
+
+
+async def boxes_of(
+    runtime: Runtime, principal: Principal, hits: Sequence[Hit]
+) -> list[tuple[Box, ...] | None]:
+    """Where each of the passages stands on its page, None where that is not known. Where no format tells, nothing is asked."""
+    pages = list(dict.fromkeys((hit.document_id, hit.page) for hit in hits if hit.has_layout))
+    if not pages:
+        return [None] * len(hits)
+    async with runtime.database.direct(principal) as session:
+        of_pages = await ChunkRepository(session, principal).boxes_of_pages(pages)
+    known = dict(zip(pages, of_pages, strict=True))
+    found = (known.get((hit.document_id, hit.page)) for hit in hits)
+    return [
+        boxes.shares_within(of_page, hit.start, hit.end) or None if of_page else None
+        for hit, of_page in zip(hits, found, strict=True)
+    ]
 
 
 def _best_of(lists: Iterable[Sequence[Hit]]) -> list[Hit]:

@@ -102,6 +102,13 @@ class Source(ResponseModel):
         " Null when it is not cited, or that can't be told.",
     )
     heading: str | None = Field(None, description="The headings that it stands under, the highest first.")
+    boxes: list[tuple[float, float, float, float]] | None = Field(
+        None,
+        description="Where it stands on its page (PDF): left, top, right and bottom of each line, as shares of the page's width and"
+        " height from the top left, so that they fit `GET /documents/{id}/pages/{n}.webp` in any width. Null where the"
+        " format does not say.",
+        examples=[[[0.12, 0.305, 0.88, 0.322]]],
+    )
 
 
 class Usage(ResponseModel):
