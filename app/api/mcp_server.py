@@ -143,14 +143,18 @@ async def _search(
 ) -> types.CallToolResult:
     asked = schemas.SearchArguments.model_validate(arguments)
     await quotas.count_caller(request, runtime, Activity.SEARCH, principal)
+    failures: list[str] = []
     hits = await retrieval.search(
         runtime,
         principal,
         asked.query,
         limit=asked.top_k or runtime.settings.top_k_default,
         where=asked.where(),
+        degraded=failures.append,
     )
-    found = schemas.SearchOutcome(results=[schemas.Passage.of(hit) for hit in hits])
+    found = schemas.SearchOutcome(
+        results=[schemas.Passage.of(hit) for hit in hits], degraded=next(iter(failures), None)
+    )
     text = "\n\n".join(
         f"[{n}] {hit.title}, page {hit.page} ({hit.uri})\n{hit.text}"
         for n, hit in enumerate(found.results, 1)

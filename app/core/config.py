@@ -436,6 +436,11 @@ class Settings(BaseSettings):
         description="How long an answer waits for a file of its session that is still being read, before it goes on"
         " without.",
     )
+    search_by_words: bool = Field(
+        True,
+        description="Whether questions are searched by their words alone while the embedding provider fails or does not answer; who"
+        " asked is told so. False answers with the provider's failure.",
+    )
     session_retention_days: int = Field(
         0,
         ge=0,

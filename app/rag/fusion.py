@@ -54,6 +54,7 @@ _FOREIGN_LANGUAGE: Final = 0.3
 _ACROSS_LANGUAGES: Final = 0.75
 _ACROSS_LANGUAGES_BY_NAMES: Final = 0.5
 _MEANING_ALONE: Final = 0.65
+_WORDS_ALONE: Final = 0.75
 _SHARE_POINTING_BACK: Final = 0.7
 _SHARE_OF_AKIN: Final = 0.8
 _YEAR: Final = re.compile(r"(?<!\w)(?:19|20)\d\d(?!\w)")
@@ -95,6 +96,11 @@ def relevance(similarity: float, coverage: float, *, written: bool) -> float:
     """
     by_both = (similarity + coverage) / 2
     return min(max(by_both if written else max(by_both, _MEANING_ALONE * similarity), 0.0), 1.0)
+
+
+def relevance_by_words(coverage: float) -> float:
+    """The same where nothing is known of meanings: a passage of half of the words is as good as one that is near as well."""
+    return min(max(_WORDS_ALONE * coverage, 0.0), 1.0)
 
 
 def needed_relevance(embedding_model: str, *, spoken: str) -> float:

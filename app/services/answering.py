@@ -49,6 +49,7 @@ class Draft:
     refused: bool = False
     finish_reason: str = "stop"
     fallback: str | None = None
+    degraded: str | None = None
     pending: tuple[DocumentProgress, ...] = ()
     """Files of the session that could not be searched yet."""
     guardrails: dict[str, Any] | None = None
@@ -83,6 +84,7 @@ class Draft:
             model=self.model,
             finish_reason=self.finish_reason,
             fallback=self.fallback,
+            degraded=self.degraded,
             pending_documents=self.pending,
         )
 
@@ -136,7 +138,7 @@ async def _guarded(
         history=said if succession.model is None else (),
         ledger=draft.ledger,
     )
-    hits, relevant = found.hits, found.relevant
+    hits, relevant, draft.degraded = found.hits, found.relevant, found.degraded
     places = await passages.boxes_of(runtime, principal, hits) if relevant else ()
     draft.sources = tuple(
         _source(n, hit, boxes) for n, (hit, boxes) in enumerate(zip(hits, places, strict=False), start=1)

@@ -98,6 +98,8 @@ class Answer:
     finish_reason: str
     fallback: str | None = None
     """Why another model (or the extractive mode) answered than the bot's own: the code of that one's failure."""
+    degraded: str | None = None
+    """Why its passages were found by words alone: the code of the failure of the embedding provider."""
     pending_documents: tuple[DocumentProgress, ...] = ()
     """Files of the session that it could not use, since they were still being read."""
 

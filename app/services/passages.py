@@ -38,6 +38,8 @@ class Found:
     relevant: bool
     """Whether any of it has enough to do with the question to answer from it at all."""
     reranking: Reranking | None = None
+    degraded: str | None = None
+    """The code of the failure because of which words alone were compared."""
 
 
 async def find(
@@ -61,16 +63,17 @@ async def find(
 
     `history` is for bots without a model, which can't make a question standalone. Raises what `retrieval.search` raises.
     """
-    searching = _Searching(runtime, principal, bot, where, limit, explained, ledger, history)
+    failures: list[str] = []
+    searching = _Searching(runtime, principal, bot, where, limit, explained, ledger, history, failures.append)
     hits, relevant = await searching.hits(question, shown)
     hits, reranked = await reranking.rerank(runtime, bot, question, hits, ledger)
     if not merged:
-        return Found(hits[:limit], relevant, reranked)
+        return Found(hits[:limit], relevant, reranked, next(iter(failures), None))
     between = await _between(runtime, principal, passages.gaps(hits))
     composed = passages.compose(
         hits, limit=limit, context_tokens=bot.retrieval.context_tokens, between=between
     )
-    return Found(composed, relevant, reranked)
+    return Found(composed, relevant, reranked, next(iter(failures), None))
 
 
 async def search(
@@ -114,6 +117,7 @@ class _Searching:
     explained: bool
     ledger: Ledger
     history: Sequence[Turn]
+    degraded: retrieval.Degraded
 
     @property
     def hides(self) -> bool:
@@ -158,6 +162,7 @@ class _Searching:
             granted=self.bot.collection_ids,
             explained=self.explained,
             before=() if self.hides else self.history,
+            degraded=self.degraded,
         )
 
 

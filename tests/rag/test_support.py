@@ -141,8 +141,9 @@ def gold_sentences(name: str) -> Iterator[tuple[str, str, str]]:
     for line in (folder / "queries.jsonl").read_text(encoding="utf-8").split("\n"):
         query = json.loads(line) if line else {}
         text = re.sub(r"\[\d+\]", "", texts.get(passages.get(str(query.get("_id")), ""), ""))
-        gold = next((gold for gold in query.get("answers", ()) if gold in text), None)
-        place = text.find(gold or "")
+        golds: list[str] = query.get("answers", [])
+        gold = next((gold for gold in golds if gold in text), "")
+        place = text.find(gold)
         for sentence in sentences.split(text) if gold else ():
             if sentence.start <= place < sentence.end:
                 yield text, text[sentence.start : sentence.end], gold

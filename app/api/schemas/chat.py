@@ -138,6 +138,11 @@ class ChatResponse(ResponseModel):
     finish_reason: str = Field(description="`stop`, `length`, … of the model; `stopped` by the client.")
     fallback: bool = Field(description="Whether another one answered than the bot's model.")
     fallback_reason: str | None = Field(description="The code of the error that kept that one from it.")
+    degraded: str | None = Field(
+        None,
+        description="Set where the embedding provider failed, so that the documents were searched by words alone: the code of its"
+        " error.",
+    )
     pending_documents: list[PendingDocument] = Field(
         description="Files of the session that were still being read, so that the answer could not use them."
     )
