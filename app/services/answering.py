@@ -197,7 +197,7 @@ async def _quote(
 ) -> AnswerDelta:
     """The extractive answer: sentences of the sources, word for word, for the first wording of the question that any answer."""
     quotable = [
-        extractive.Passage(n, hit.text, headings.place(hit.title, hit.heading))
+        extractive.Passage(n, hit.text, headings.place(hit.title, hit.heading), hit.doubt)
         for n, hit in enumerate(hits, start=1)
     ]
     # The longest passages take 0.3 s of CPU, which the event loop does not have; a thread costs 0.1 ms.

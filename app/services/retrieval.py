@@ -116,19 +116,16 @@ async def search(
     if needed is None:
         needed = fusion.needed_relevance(runtime.embeddings.fingerprint, spoken=asked.spoken)
     if trust is _WORDS:
-        return [
-            replace(hit, similarity=0.0, relevance=fusion.relevance_by_words(hit.coverage), needed=needed)
-            for hit in hits
-            if hit.lexical > 0
-        ]
-    return [
-        replace(
-            hit,
-            relevance=fusion.relevance(hit.similarity, hit.coverage, written=asked.written),
-            needed=needed,
-        )
-        for hit in hits
-    ]
+        hits = [replace(hit, similarity=0.0) for hit in hits if hit.lexical > 0]
+    found: list[Hit] = []
+    for hit in hits:
+        if trust is _WORDS:
+            relevance = fusion.relevance_by_words(hit.coverage)
+        else:
+            relevance = fusion.relevance(hit.similarity, hit.coverage, written=asked.written)
+        doubt = fusion.doubt(runtime.embeddings.fingerprint, relevance, needed=needed, spoken=asked.spoken)
+        found.append(replace(hit, relevance=relevance, needed=needed, doubt=doubt))
+    return found
 
 
 async def _by_words(runtime: Runtime, failure: AppError, degraded: Degraded) -> Runtime:
