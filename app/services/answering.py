@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from app.core.bots import Bot
+from app.core.boxes import Box
 from app.core.principal import Principal
 from app.core.retrieval import Hit
 from app.rag import conversation, extractive, headings, no_answer, prompts
@@ -49,6 +50,7 @@ class Draft:
     refused: bool = False
     finish_reason: str = "stop"
     fallback: str | None = None
+    degraded: str | None = None
     pending: tuple[DocumentProgress, ...] = ()
     """Files of the session that could not be searched yet."""
     guardrails: dict[str, Any] | None = None
@@ -90,6 +92,7 @@ class Draft:
             model=self.model,
             finish_reason=self.finish_reason,
             fallback=self.fallback,
+            degraded=self.degraded,
             pending_documents=self.pending,
         )
 
@@ -165,8 +168,11 @@ async def _guarded(
         early=None if succession.model is None else draft.search,
         ledger=draft.ledger,
     )
-    hits, relevant = found.hits, found.relevant
-    draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()
+    hits, relevant, draft.degraded = found.hits, found.relevant, found.degraded
+    places = await passages.boxes_of(runtime, principal, hits) if relevant else ()
+    draft.sources = tuple(
+        _source(n, hit, boxes) for n, (hit, boxes) in enumerate(zip(hits, places, strict=False), start=1)
+    )
     yield SourcesFound(draft.sources)
     if not relevant:
         draft.refused = True
@@ -221,7 +227,7 @@ async def _quote(
 ) -> AnswerDelta:
     """The extractive answer: sentences of the sources, word for word, for the first wording of the question that any answer."""
     quotable = [
-        extractive.Passage(n, hit.text, headings.place(hit.title, hit.heading))
+        extractive.Passage(n, hit.text, headings.place(hit.title, hit.heading), hit.doubt)
         for n, hit in enumerate(hits, start=1)
     ]
     # The longest passages take 0.3 s of CPU, which the event loop does not have; a thread costs 0.1 ms.
@@ -293,7 +299,7 @@ def _refusal(question: str, draft: Draft, guard: Guard, shown: AnswerGuard) -> s
     return guard.refusal(question, guarding.NO_ANSWER)
 
 
-def _source(n: int, hit: Hit) -> Source:
+def _source(n: int, hit: Hit, boxes: tuple[Box, ...] | None) -> Source:
     return Source(
         n=n,
         document_id=hit.document_id,
@@ -306,6 +312,7 @@ def _source(n: int, hit: Hit) -> Source:
         snippet=_snippet(hit.text),
         score=round(hit.score, 4),
         heading=hit.heading,
+        boxes=boxes,
     )
 
 

@@ -7,7 +7,9 @@ from typing import Final
 
 import structlog
 
+from app.core import boxes
 from app.core.bots import Bot, Expansion, PiiPolicy
+from app.core.boxes import Box
 from app.core.counters import counters
 from app.core.errors import AppError
 from app.core.principal import Principal
@@ -36,6 +38,8 @@ class Found:
     relevant: bool
     """Whether any of it has enough to do with the question to answer from it at all."""
     reranking: Reranking | None = None
+    degraded: str | None = None
+    """The code of the failure because of which words alone were compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Early:
     where: SearchFilter
     limit: int
     hits: asyncio.Task[list[Hit]]
+    failures: list[str]
 
     def is_of(self, bot: Bot, question: str, where: SearchFilter, limit: int) -> bool:
         """Whether it is the search of this question."""
@@ -74,10 +79,11 @@ def begin(
     wanted = bot.retrieval
     if bot.guardrails.pii is not PiiPolicy.OFF or wanted.expansion is not Expansion.NONE:
         return None
-    searching = _Searching(runtime, principal, bot, where, limit, False, ledger, ())
+    failures: list[str] = []
+    searching = _Searching(runtime, principal, bot, where, limit, False, ledger, (), failures.append)
     hits = asyncio.create_task(searching.of_wording(question), name="early search")
     hits.add_done_callback(lambda task: task.cancelled() or task.exception())
-    return Early(bot, question, where, limit, hits)
+    return Early(bot, question, where, limit, hits, failures)
 
 
 async def find(
@@ -103,20 +109,21 @@ async def find(
     `history` is for bots without a model, which can't make a question standalone. `early` is a search that may be this one.
     Raises what `retrieval.search` raises.
     """
-    searching = _Searching(runtime, principal, bot, where, limit, explained, ledger, history)
+    failures: list[str] = []
+    searching = _Searching(runtime, principal, bot, where, limit, explained, ledger, history, failures.append)
     if early is not None and early.is_of(bot, question, where, limit):
-        own = await early.hits
-        hits, relevant = own, searching.is_relevant(own)
+        hits = await early.hits
+        failures, relevant = early.failures, searching.is_relevant(hits)
     else:
         hits, relevant = await searching.hits(question, shown)
     hits, reranked = await reranking.rerank(runtime, bot, question, hits, ledger)
     if not merged:
-        return Found(hits[:limit], relevant, reranked)
+        return Found(hits[:limit], relevant, reranked, next(iter(failures), None))
     between = await _between(runtime, principal, passages.gaps(hits))
     composed = passages.compose(
         hits, limit=limit, context_tokens=bot.retrieval.context_tokens, between=between
     )
-    return Found(composed, relevant, reranked)
+    return Found(composed, relevant, reranked, next(iter(failures), None))
 
 
 async def search(
@@ -160,6 +167,7 @@ class _Searching:
     explained: bool
     ledger: Ledger
     history: Sequence[Turn]
+    degraded: retrieval.Degraded
 
     @property
     def hides(self) -> bool:
@@ -204,6 +212,7 @@ class _Searching:
             granted=self.bot.collection_ids,
             explained=self.explained,
             before=() if self.hides else self.history,
+            degraded=self.degraded,
         )
 
 
@@ -220,6 +229,23 @@ async def _expanded(kind: Expansion, model: ChatModel, question: str) -> list[st
         return []
     counters.add("expansion", outcome="done", kind=kind.value)
     return wordings
+
+
+async def boxes_of(
+    runtime: Runtime, principal: Principal, hits: Sequence[Hit]
+) -> list[tuple[Box, ...] | None]:
+    """Where each of the passages stands on its page, None where that is not known. Where no format tells, nothing is asked."""
+    pages = list(dict.fromkeys((hit.document_id, hit.page) for hit in hits if hit.has_layout))
+    if not pages:
+        return [None] * len(hits)
+    async with runtime.database.direct(principal) as session:
+        of_pages = await ChunkRepository(session, principal).boxes_of_pages(pages)
+    known = dict(zip(pages, of_pages, strict=True))
+    found = (known.get((hit.document_id, hit.page)) for hit in hits)
+    return [
+        boxes.shares_within(of_page, hit.start, hit.end) or None if of_page else None
+        for hit, of_page in zip(hits, found, strict=True)
+    ]
 
 
 def _best_of(lists: Iterable[Sequence[Hit]]) -> list[Hit]:
