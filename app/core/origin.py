@@ -4,7 +4,6 @@ It travels beside the calls, not through them: a service can neither forget to p
 transaction tells it to the database (`app.db.engine`), which writes the audit log.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,6 +13,7 @@ from functools import lru_cache
 from asgi_correlation_id import correlation_id
 
 from app.core.audit import ActorKind
+from app.core.json_bytes import to_json
 from app.core.principal import Principal, PrincipalKind
 
 
@@ -80,4 +80,5 @@ def described(principal: Principal) -> str:
 @lru_cache(maxsize=1024)
 def _json(kind: str, actor_id: str | None, address: str | None, request_id: str | None) -> str:
     """The same for the several transactions of a request, so it is written once."""
-    return json.dumps({"kind": kind, "id": actor_id, "address": address, "request_id": request_id})
+    told = {"kind": kind, "id": actor_id, "address": address, "request_id": request_id}
+    return to_json(told).decode()

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 
+from app.core.json_bytes import to_json
 from app.rag import chat_replies
 from app.rag.http_chat import HttpChat
 from app.rag.provider_http import Stream
@@ -42,7 +43,7 @@ class OpenAIChat(HttpChat):
             body |= {"max_tokens": max_tokens, "temperature": temperature}
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        return json.dumps(body).encode()
+        return to_json(body)
 
     @staticmethod
     def _read(content: bytes) -> tuple[str, Mapping[str, Any]]:

@@ -25,7 +25,9 @@ _LARGEST_SHARE: Final = 0.5
 _NEARLY_AS_GOOD: Final = 0.9
 _LEAST_ROOM_TOKENS: Final = 32
 
+_PROBES: Final = 10
 _PROBE_CHARACTERS: Final = 16
+_RUNS_TELLING: Final = 8
 _SHINGLE_WORDS: Final = 4
 _NEW_SHARE: Final = 0.1
 _DIGIT: Final = re.compile(r"\d")
@@ -190,7 +192,7 @@ def _repeats(hit: Hit, better: Hit) -> bool:
         return False
     if hit.text == better.text:
         return True
-    if not any(probe in better.text for probe in _probes(hit.text)):
+    if not _may_repeat(hit.text, better.text):
         return False
     said, known = _said(hit.text), _said(better.text)
     if any(count > known.words[key] for key, count in said.telling.items()):
@@ -220,10 +222,34 @@ def _said(text: str) -> _Said:
     )
 
 
-def _probes(text: str) -> list[str]:
-    """Three places of a text, of which a copy has at least one as it is."""
-    starts = [len(text) * part // 4 for part in (1, 2, 3)]
-    return [text[start : start + _PROBE_CHARACTERS] for start in starts]
+def _may_repeat(text: str, other: str) -> bool:
+    """Whether half of the places looked at, and half of all that is between spaces, stand in the other text too.
+
+    Of a copy it is nearly all, however it is wrapped. Reading the words of two passages costs many times as much, and
+    passages on one subject often share a sentence.
+    """
+    plain, known = _on_one_line(text), _on_one_line(other)
+    left = _PROBES // 2
+    for part in range(1, _PROBES + 1):
+        start = len(plain) * part // (_PROBES + 1)
+        if plain[start : start + _PROBE_CHARACTERS] not in known:
+            if not left:
+                return False
+            left -= 1
+    runs = _runs(plain)
+    return len(runs) < _RUNS_TELLING or 2 * len(runs & _runs(known)) >= len(runs)
+
+
+@lru_cache(maxsize=64)
+def _runs(plain: str) -> frozenset[tuple[str, ...]]:
+    """As the shingles, of whatever is between spaces."""
+    parts = plain.split(" ")
+    return frozenset(zip(*(parts[start:] for start in range(_SHINGLE_WORDS)), strict=False))
+
+
+@lru_cache(maxsize=64)
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def _shingles(words: Sequence[Word]) -> frozenset[tuple[str, ...]]:

@@ -28,15 +28,16 @@ from app.api.routes import (
     users,
 )
 
+# A request is held against one after the other: what is asked most comes first.
 ROUTERS: Final = (
+    chat.router,
+    search.router,
     health.router,
     ingest.router,
     documents.router,
     index_care.router,
     evaluations.router,
     collections.router,
-    search.router,
-    chat.router,
     bots.router,
     sessions.router,
     shares.router,

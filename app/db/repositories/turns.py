@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from app.core.errors import SessionBusy
+from app.core.json_bytes import to_json
 from app.core.usage import ModelCall, Payer
 from app.db.engine import AnyTransaction
 from app.db.repositories.base import TextRepository
@@ -242,11 +243,11 @@ class TurnRepository(TextRepository):
                 "organization_id": self.organization_id,
                 "answer_id": answer_id,
                 **values,
-                "sources": json.dumps(values["sources"]),
-                "usage": json.dumps(values["usage"]),
-                "error": None if values.get("error") is None else json.dumps(values["error"]),
+                "sources": _as_json(values["sources"]),
+                "usage": _as_json(values["usage"]),
+                "error": _as_json(values.get("error")),
                 "fallback": values.get("fallback"),
-                "guardrails": None if values.get("guardrails") is None else json.dumps(values["guardrails"]),
+                "guardrails": _as_json(values.get("guardrails")),
             },
         )
 
@@ -280,7 +281,7 @@ class TurnRepository(TextRepository):
             "organization_id": self.organization_id,
             "answer_id": answer_id,
             "content": content,
-            "sources": None if sources is None else json.dumps(sources),
+            "sources": _as_json(sources),
         }
         await self.session.execute(_WRITE_PART, values)
 
@@ -302,6 +303,10 @@ def _state(row: Any) -> SessionState:
 async def notify(session: AnyTransaction, channel: str, payload: str) -> None:
     """Tell all processes, once the transaction is committed."""
     await session.execute(_NOTIFY, {"channel": channel, "payload": payload})
+
+
+def _as_json(value: Any) -> str | None:
+    return None if value is None else to_json(value).decode()
 
 
 def _json(value: Any) -> Any:

@@ -1,6 +1,5 @@
 """The ledger of model calls, and what turns reserve and spend of budgets."""
 
-import json
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -8,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
+from app.core.json_bytes import to_json
 from app.core.usage import (
     BudgetPeriod,
     BudgetSubject,
@@ -192,7 +192,7 @@ def call_parameters(payer: Payer, calls: Sequence[ModelCall]) -> dict[str, Any]:
         "bot_id": payer.bot_id,
         "used_session_id": payer.session_id,
         "message_id": payer.message_id,
-        "calls": json.dumps(
+        "calls": to_json(
             [
                 {
                     "purpose": call.purpose,
@@ -204,7 +204,7 @@ def call_parameters(payer: Payer, calls: Sequence[ModelCall]) -> dict[str, Any]:
                 }
                 for call in calls
             ]
-        ),
+        ).decode(),
     }
 
 
