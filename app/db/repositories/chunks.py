@@ -22,6 +22,9 @@ _WINDOW: Final = 300
 _SCOPE_SECONDS: Final = 15.0
 _MAX_SCOPES: Final = 10_000
 _LARGE_PART: Final = 1 / 3
+_CHUNKS_A_STEP: Final = 1_000
+_LEAST_BEAM: Final = 100
+_MOST_BEAM: Final = 1_000
 _SMALLEST_POPULATION: Final = 0.01
 
 
@@ -109,6 +112,10 @@ class ChunkRepository(TextRepository):
             probes_collections=await self._probes_collections(where, scope, sizes),
             explained=explained,
         )
+        if form is Form.HNSW:
+            await self._widen_beam(
+                scope if where.collection_ids is None else await self.scope(SearchFilter(), sizes)
+            )
         if form is not Form.SMALL:
             parameters |= {"window": float(_WINDOW), "visible": float(scope.chunks)}
         rows = await self.session.execute(
@@ -140,6 +147,12 @@ class ChunkRepository(TextRepository):
             },
         )
         return [row.text for row in rows]
+
+    async def _widen_beam(self, organization: Scope) -> None:
+        """In a graph of more than 100,000 chunks a search keeps more candidates, or it would miss more of the nearest."""
+        beam = min(organization.chunks // _CHUNKS_A_STEP, _MOST_BEAM)
+        if beam > _LEAST_BEAM:
+            await self.session.execute(text(_SET_BEAM), {"beam": str(beam)})
 
     async def _has_graph(self, embedding_model: str, sizes: ScopeSizes) -> bool:
         name = index_name(GRAPHS, embedding_model, self.organization_id)
@@ -195,6 +208,7 @@ SELECT coalesce(sum(chunk_count), 0) AS chunks,
                  WHERE organization_id = :organization_id {condition} GROUP BY language) counted) AS languages
   FROM documents WHERE organization_id = :organization_id {condition}
 """
+_SET_BEAM: Final = "SELECT set_config('hnsw.ef_search', :beam, true)"
 _RANGES: Final = """
 SELECT substr(p.text, r.first + 1, r.past - r.first) AS text
   FROM unnest(CAST(:document_ids AS text[]), CAST(:pages AS int[]), CAST(:starts AS int[]), CAST(:ends AS int[]))
