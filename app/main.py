@@ -10,6 +10,7 @@ import structlog
 from fastapi import FastAPI
 
 from app import __version__, worker
+from app.api.credentials import describe_credentials
 from app.api.documentation import add_documentation
 from app.api.draining import Draining
 from app.api.errors import add_error_handlers
@@ -105,6 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
     add_middleware(app, settings)
     add_error_handlers(app)
     add_documentation(app)
+    describe_credentials(app)
     add_one_time_pages(app)
     for router in ROUTERS:
         app.include_router(router)

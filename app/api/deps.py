@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, OAuth2PasswordBearer
 from structlog.contextvars import bind_contextvars
 
 from app.api import quotas
+from app.api.credentials import Credentials
 from app.core import origin
 from app.core.errors import Unauthenticated
 from app.core.principal import Principal, Scope
@@ -15,16 +15,6 @@ from app.core.rates import Activity
 from app.db.engine import Transaction
 from app.services import auth
 from app.services.runtime import Runtime
-
-_bearer = HTTPBearer(
-    auto_error=False, description="An access token, or an API key: `ibid_<public part>_<secret>`."
-)
-_password = OAuth2PasswordBearer(
-    tokenUrl="auth/login", auto_error=False, description="E-mail address and password."
-)
-_key_header = APIKeyHeader(
-    name="X-API-Key", auto_error=False, description="The same API key in its own header."
-)
 
 
 async def get_runtime(request: Request) -> Runtime:
@@ -42,32 +32,18 @@ ActsIn = Annotated[
 ]
 
 
-async def get_credential(
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-    key: Annotated[str | None, Security(_key_header)],
-) -> str:
-    """What the request was sent with, unchecked; empty for nothing."""
-    return (bearer.credentials if bearer else key) or ""
+CredentialDep = Annotated[str, Security(Credentials())]
+"""What the request was sent with, unchecked; empty for nothing."""
 
 
-CredentialDep = Annotated[str, Depends(get_credential)]
-
-
-async def get_caller(
-    runtime: RuntimeDep,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-    key: Annotated[str | None, Security(_key_header)],
-    _: Annotated[str | None, Security(_password)],
-    acts_in: ActsIn = None,
-) -> auth.Caller:
+async def get_caller(request: Request, credential: CredentialDep, acts_in: ActsIn = None) -> auth.Caller:
     """The caller, who may lack the second factor that is asked of admins.
 
     Raises Unauthenticated or OrganizationNotFound.
     """
-    credential = bearer.credentials if bearer else key
     if not credential:
         raise Unauthenticated
-    caller = await auth.authenticate(runtime, credential, organization_id=acts_in)
+    caller = await auth.authenticate(await get_runtime(request), credential, organization_id=acts_in)
     origin.recognise(caller.principal)
     bind_contextvars(organization_id=caller.principal.organization_id, principal_id=caller.principal.id)
     return caller

@@ -10,10 +10,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import orjson
 from asgi_correlation_id import correlation_id
 
 from app.core.audit import ActorKind
+from app.core.json_bytes import to_json
 from app.core.principal import Principal, PrincipalKind
 
 
@@ -81,4 +81,4 @@ def described(principal: Principal) -> str:
 def _json(kind: str, actor_id: str | None, address: str | None, request_id: str | None) -> str:
     """The same for the several transactions of a request, so it is written once."""
     told = {"kind": kind, "id": actor_id, "address": address, "request_id": request_id}
-    return orjson.dumps(told).decode()
+    return to_json(told).decode()

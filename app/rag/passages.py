@@ -27,6 +27,7 @@ _LEAST_ROOM_TOKENS: Final = 32
 
 _PROBES: Final = 10
 _PROBE_CHARACTERS: Final = 16
+_RUNS_TELLING: Final = 8
 _SHINGLE_WORDS: Final = 4
 _NEW_SHARE: Final = 0.1
 _DIGIT: Final = re.compile(r"\d")
@@ -222,19 +223,28 @@ def _said(text: str) -> _Said:
 
 
 def _may_repeat(text: str, other: str) -> bool:
-    """Whether half of the places looked at, however they are wrapped, stand in the other text too, as nearly all of a copy's do.
+    """Whether half of the places looked at, and half of all that is between spaces, stand in the other text too.
 
-    Reading the words of two passages costs a hundred times as much, and passages on one subject often share a sentence.
+    Of a copy it is nearly all, however it is wrapped. Reading the words of two passages costs many times as much, and
+    passages on one subject often share a sentence.
     """
-    text, other = _on_one_line(text), _on_one_line(other)
+    plain, known = _on_one_line(text), _on_one_line(other)
     left = _PROBES // 2
     for part in range(1, _PROBES + 1):
-        start = len(text) * part // (_PROBES + 1)
-        if text[start : start + _PROBE_CHARACTERS] not in other:
+        start = len(plain) * part // (_PROBES + 1)
+        if plain[start : start + _PROBE_CHARACTERS] not in known:
             if not left:
                 return False
             left -= 1
-    return True
+    runs = _runs(plain)
+    return len(runs) < _RUNS_TELLING or 2 * len(runs & _runs(known)) >= len(runs)
+
+
+@lru_cache(maxsize=64)
+def _runs(plain: str) -> frozenset[tuple[str, ...]]:
+    """As the shingles, of whatever is between spaces."""
+    parts = plain.split(" ")
+    return frozenset(zip(*(parts[start:] for start in range(_SHINGLE_WORDS)), strict=False))
 
 
 @lru_cache(maxsize=64)

@@ -35,7 +35,7 @@ async def question(runtime: Runtime, text: str, *, shown: str | None = None) -> 
         vector = await query(served.embeddings, text if shown is None or is_local else shown)
         now = await runtime.live.fresh()
         if now is served or (now.matches and now.embeddings is served.embeddings):
-            return runtime.on(now), vector
+            return pinned.on(now), vector
         served = now
 
 

@@ -100,7 +100,7 @@ class Runtime:
 
     def on(self, served: Served) -> "Runtime":
         """The same, staying with this build."""
-        return replace(self, pinned=served)
+        return self if self.pinned is served else replace(self, pinned=served)
 
     def require_matching_index(self) -> None:
         """Raise EmbeddingModelMismatch where vectors of two models would be compared."""

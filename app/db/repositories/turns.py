@@ -1,16 +1,17 @@
 """The turns of a conversation: opened with the question, finished with what became of the answer."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
-import orjson
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from app.core.errors import SessionBusy
+from app.core.json_bytes import to_json
 from app.core.usage import ModelCall, Payer
 from app.db.engine import AnyTransaction
 from app.db.repositories.base import TextRepository
@@ -305,9 +306,9 @@ async def notify(session: AnyTransaction, channel: str, payload: str) -> None:
 
 
 def _as_json(value: Any) -> str | None:
-    return None if value is None else orjson.dumps(value).decode()
+    return None if value is None else to_json(value).decode()
 
 
 def _json(value: Any) -> Any:
     """asyncpg gives JSON as text, SQLAlchemy what it says."""
-    return orjson.loads(value) if isinstance(value, str) else value
+    return json.loads(value) if isinstance(value, str) else value

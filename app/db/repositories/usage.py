@@ -5,9 +5,9 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-import orjson
 from sqlalchemy import text
 
+from app.core.json_bytes import to_json
 from app.core.usage import (
     BudgetPeriod,
     BudgetSubject,
@@ -192,7 +192,7 @@ def call_parameters(payer: Payer, calls: Sequence[ModelCall]) -> dict[str, Any]:
         "bot_id": payer.bot_id,
         "used_session_id": payer.session_id,
         "message_id": payer.message_id,
-        "calls": orjson.dumps(
+        "calls": to_json(
             [
                 {
                     "purpose": call.purpose,

@@ -81,6 +81,7 @@ def _without_marks(text: str) -> str:
 
 _ANY: Final = tuple(re.compile(_without_marks(pattern), re.MULTILINE) for pattern in _PATTERNS)
 _WORDS: Final = tuple(map(_without_marks, _TELLING))
+_ASCII_WORDS: Final = tuple(filter(str.isascii, _WORDS))
 _BLANKS: Final = re.compile(r"[ \t\u00a0]{2,}|[\t\u00a0]")
 
 
@@ -88,7 +89,7 @@ _BLANKS: Final = re.compile(r"[ \t\u00a0]{2,}|[\t\u00a0]")
 def count(text: str) -> int:
     """How many ways of giving orders to a model a text has, 0 for almost every text; the same passage is read once."""
     folded = _folded(text[:_MOST_CHARACTERS])
-    if not any(word in folded for word in _WORDS):
+    if not any(word in folded for word in (_ASCII_WORDS if folded.isascii() else _WORDS)):
         return 0
     return sum(pattern.search(folded) is not None for pattern in _ANY)
 
