@@ -16,11 +16,6 @@ from benchmarks import corpus, layouts, seeding
 from benchmarks.processes import ROOT, Postgres, Server, python_server
 from benchmarks.report import Failed, Skipped
 
-MODES: Final = {"plain": "condense_plus_context", "context": "context"}
-"""Chat modes of LlamaIndex: its default, where the model rewrites follow-ups before the search; and the one that searches with
-the question as it is, whatever that leaves to the conversation.
-"""
-
 _LOCK: Final = Path(__file__).with_name("plain.lock")
 _DATABASE: Final = "plain"
 _MEASURES: Final = (
@@ -49,7 +44,7 @@ def prepare(database: Postgres, product_url: str) -> Place:
     python = _environment()
     url = database.url(_DATABASE)
     organization_id, earlier = asyncio.run(_known(product_url))
-    made_of = corpus.fingerprint(Path(__file__).with_name("plain.py"), _LOCK, also=organization_id)
+    made_of = corpus.fingerprint(Path(__file__).with_name("plain_store.py"), _LOCK, also=organization_id)
     if earlier != made_of:
         seeding.make_database(database, _DATABASE)
         for measure in _MEASURES:
@@ -60,19 +55,19 @@ def prepare(database: Postgres, product_url: str) -> Place:
             "organization_id": organization_id,
             "dims": layouts.DIMS,
         }
-        _run([str(python), "-m", "benchmarks.plain", json.dumps(configuration), "--fill"])
+        _run([str(python), "-m", "benchmarks.plain_store", json.dumps(configuration)])
         asyncio.run(seeding.execute(url, f"COMMENT ON DATABASE {_DATABASE} IS '{made_of}'"))
     return Place(python, url)
 
 
 @contextmanager
-def server(place: Place, provider: Server, mode: str, folder: Path) -> Iterator[Server]:
-    """The plain server in a chat mode of LlamaIndex."""
+def server(place: Place, provider: Server, folder: Path, *, lean: bool) -> Iterator[Server]:
+    """The plain server as it is by default, or the leanest."""
     configuration = {
         "provider": provider.url,
         "database_url": place.url,
         "dims": layouts.DIMS,
-        "mode": mode,
+        "lean": lean,
     }
     with python_server("benchmarks.plain", configuration, folder, python=place.python) as started:
         yield started
