@@ -29,6 +29,8 @@ from app.services.runtime import Runtime
 from app.services.usage import Ledger
 
 _SNIPPET_CHARACTERS: Final = 300
+_SNIPPET_READ: Final = 400
+"""Of a long passage, which is enough unless it is mostly space."""
 
 
 @dataclass(slots=True)
@@ -279,7 +281,9 @@ def _source(n: int, hit: Hit) -> Source:
 
 def _snippet(text: str) -> str:
     """The beginning of a passage on one line, cut at a word."""
-    line = " ".join(text.split())
+    line = " ".join(text[:_SNIPPET_READ].split())
+    if len(line) <= _SNIPPET_CHARACTERS:
+        line = " ".join(text.split())
     if len(line) <= _SNIPPET_CHARACTERS:
         return line
     return line[:_SNIPPET_CHARACTERS].rsplit(" ", 1)[0] + " …"

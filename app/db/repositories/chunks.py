@@ -12,6 +12,7 @@ from app.core.ids import FIRST_OF_SESSIONS
 from app.core.retrieval import Condition, Hit, Operator, Query, Scope, SearchFilter
 from app.db.repositories.base import TextRepository
 from app.db.repositories.search_statement import Form, Shape, retrieval
+from app.db.repositories.vector_indexes import GRAPHS, HAS_GRAPH, index_name
 
 _SMALL_SCOPE: Final = 500
 _SMALL_SELECTION: Final = 2000
@@ -29,6 +30,7 @@ class ScopeSizes:
 
     def __init__(self) -> None:
         self._scopes: dict[tuple[str, ...], tuple[float, Scope]] = {}
+        self._graphs: dict[str, tuple[float, bool]] = {}
 
     def get(self, key: tuple[str, ...]) -> Scope | None:
         expires, scope = self._scopes.get(key, (0.0, None))
@@ -38,6 +40,16 @@ class ScopeSizes:
         if len(self._scopes) >= _MAX_SCOPES:
             self._scopes.clear()
         self._scopes[key] = (time.monotonic() + _SCOPE_SECONDS, scope)
+
+    def has_graph(self, name: str) -> bool | None:
+        """Whether there is this vector index; None where that has to be asked."""
+        expires, there = self._graphs.get(name, (0.0, None))
+        return there if expires > time.monotonic() else None
+
+    def put_graph(self, name: str, there: bool) -> None:
+        if len(self._graphs) >= _MAX_SCOPES:
+            self._graphs.clear()
+        self._graphs[name] = (time.monotonic() + _SCOPE_SECONDS, there)
 
 
 class ChunkRepository(TextRepository):
@@ -81,14 +93,17 @@ class ChunkRepository(TextRepository):
         """The best chunks of one model's vectors within the filter, best first; exact up to that many in the scope."""
         conditions, parameters = _conditions(where)
         scope = await self.scope(where, sizes)
-        form = Form.EXACT if scope.chunks <= exact_up_to else Form.HNSW
+        form = Form.EXACT
         if scope.chunks <= _SMALL_SCOPE or await self._selects_few(where, conditions, parameters):
             form = Form.SMALL
+        elif scope.chunks > exact_up_to and await self._has_graph(embedding_model, sizes):
+            form = Form.HNSW
         shape = Shape(
             form,
             embedding_model=embedding_model,
             dimension=len(query.embedding),
             nearest=max(_NEAREST, limit),
+            organization_id=self.organization_id if form is Form.HNSW else "",
             conditions=conditions,
             probes_organization=scope.chunks < _LARGE_PART * scope.rows,
             probes_collections=await self._probes_collections(where, scope, sizes),
@@ -125,6 +140,14 @@ class ChunkRepository(TextRepository):
             },
         )
         return [row.text for row in rows]
+
+    async def _has_graph(self, embedding_model: str, sizes: ScopeSizes) -> bool:
+        name = index_name(GRAPHS, embedding_model, self.organization_id)
+        there = sizes.has_graph(name)
+        if there is None:
+            there = bool(await self.session.scalar(HAS_GRAPH, {"name": name}))
+            sizes.put_graph(name, there)
+        return there
 
     async def _probes_collections(self, where: SearchFilter, scope: Scope, sizes: ScopeSizes) -> bool:
         """Whether the collections are terms to look up, and not only conditions on what is found.

@@ -96,4 +96,5 @@ def count(text: str) -> int:
 
 def _folded(text: str) -> str:
     """Lower case without accents and invisible characters, each run of blanks one."""
-    return _BLANKS.sub(" ", _without_marks(text).casefold().replace("’", "'"))
+    folded = _without_marks(text).casefold().replace("’", "'")
+    return _BLANKS.sub(" ", folded) if any(blank in folded for blank in ("  ", "\t", "\xa0")) else folded
