@@ -1,8 +1,8 @@
-"""Names of files that people send."""
+"""What is done to texts and to names of files that people send."""
 
 import pytest
 
-from app.core.text import file_name
+from app.core.text import clean, file_name
 
 RTL = chr(0x202E)
 
@@ -38,3 +38,18 @@ RTL = chr(0x202E)
 )
 def test_a_name_is_the_end_of_a_path_without_tricks(given: str | None, kept: str | None) -> None:
     assert file_name(given) == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("", ""),
+        ("Plain.\r\n", "Plain.\r\n"),
+        ("a\0b\0", "ab"),
+        ("é 漢 \U0001f600 e\u0301", "é 漢 \U0001f600 e\u0301"),
+        ("\ud800", "\ufffd"),
+        ("a\0\udfff漢", "a\ufffd漢"),
+    ],
+)
+def test_a_text_loses_only_what_can_not_be_stored(given: str, kept: str) -> None:
+    assert clean(given) == kept

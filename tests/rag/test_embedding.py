@@ -128,6 +128,25 @@ async def test_openai_answers_in_plain_numbers_are_read_too() -> None:
     assert await model.embedder.aget_text_embedding_batch(["b", "aa"]) == [vector_of("b"), vector_of("aa")]
 
 
+@pytest.mark.parametrize("dimension", [1, 2, 3, 4, 12, 13, 384])
+def test_vectors_of_any_length_are_read_from_base64(dimension: int) -> None:
+    vectors = np.random.default_rng(dimension).standard_normal((5, dimension)).astype(np.float32)
+    texts = [base64_of(vector.tolist()) for vector in vectors]
+
+    for count in (1, 5):
+        data = [{"index": place, "embedding": text} for place, text in enumerate(texts[:count])]
+        read, tokens = openai_embeddings.decode(json.dumps({"data": data}).encode(), count=count)
+        assert read.tolist() == vectors[:count].tolist()
+        assert tokens is None
+
+
+@pytest.mark.parametrize("spoilt", ["", "*" * 16, "AAAA" * 3 + "AA==", "é" * 16, "AAAA" * 5])
+def test_one_vector_that_is_none_spoils_an_answer(spoilt: str) -> None:
+    data = [{"embedding": text} for text in ("AACAPwAAgD8AAIA/", spoilt)]
+    with pytest.raises(UnexpectedEmbedding):
+        openai_embeddings.decode(json.dumps({"data": data}).encode(), count=2)
+
+
 async def test_openai_requests_carry_the_key_and_the_model_over_the_shared_client() -> None:
     provider = FakeProvider()
     model = remote(provider)

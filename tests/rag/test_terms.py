@@ -297,3 +297,16 @@ def test_the_usual_pattern_of_words_finds_what_the_whole_one_finds() -> None:
         whole = [match[0] for match in terms._TOKEN.finditer(folded)]
         assert terms._PLAIN_TOKEN.findall(folded) == whole
         assert [match[0] for match in terms._USUAL_TOKEN.finditer(folded)] == whole
+
+
+def test_what_is_remembered_of_words_is_bounded_and_what_is_forgotten_is_found_again() -> None:
+    known = terms._Known("en")
+    before = known["herons"]
+    for number in range(terms._MOST_KNOWN):
+        known[f"w{number}"]
+    assert len(known) <= terms._MOST_KNOWN
+    assert "herons" not in known
+    assert known["herons"] == before == terms._Known("en")["herons"]
+    long = "never-remembered-for-it-is-long"
+    assert known[long] == terms._Known("en")[long]
+    assert long not in known
