@@ -107,7 +107,9 @@ def _measure(report: Report, plan: Plan, provider: Server, product: chat.Side, i
 
 
 def _load(side: chat.Side, count: int, concurrency: int, ramp_seconds: float) -> Outcome:
-    asked = itertools.islice(corpus.questions(), _QUESTIONS)  # further ones are not all relevant to a passage of the layout
+    asked = itertools.islice(
+        corpus.questions(), _QUESTIONS
+    )  # further ones are not all relevant to a passage of the layout
     questions = itertools.islice(itertools.cycle(list(asked)), count)
     bodies = [{"message": question, "stream": True} for question in questions]
     return drive(
