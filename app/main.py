@@ -267,7 +267,15 @@ def _live_index(
     build: IndexBuild,
     model: embedding.EmbeddingModel,
 ) -> LiveIndex:
-    return LiveIndex(database, make, build, model, keep_seconds=settings.index_keep_seconds)
+    connections = min(settings.db_pool_size, settings.db_pool_overflow)
+    return LiveIndex(
+        database,
+        make,
+        build,
+        model,
+        keep_seconds=settings.index_keep_seconds,
+        stored_at_once=max(1, connections // 2),
+    )
 
 
 def open_storage(settings: Settings, database: Database) -> originals.Originals:

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -29,6 +30,22 @@ log = structlog.get_logger(__name__)
 
 _IDLE_SECONDS: Final = 10.0
 _BUSY_SECONDS: Final = 0.5
+_STEADY_SECONDS: Final = 5.0
+
+
+@dataclass(slots=True)
+class _Ending:
+    """How near a rebuild is to its end: what it lacked when that was looked at last, and how many switches came to nothing."""
+
+    rebuild_id: str
+    looks_at: float = 0.0
+    lacking: frozenset[str] | None = None
+    failures: int = 0
+    pauses_until: float = 0.0
+
+    @property
+    def asked(self) -> rebuilding.Patience:
+        return rebuilding.patience(self.failures)
 
 
 class Rebuilder:
@@ -42,6 +59,7 @@ class Rebuilder:
         self._tasks: dict[asyncio.Task[None], BuildClaim] = {}
         self._stopping = False
         self._looked_at = 0.0
+        self._ending = _Ending("")
 
     async def run(self) -> None:
         """Until it is cancelled: what is under way then is handed back."""
@@ -101,13 +119,46 @@ class Rebuilder:
             log.error("rebuild_not_possible_here", reason=error.message)
             await asyncio.sleep(_IDLE_SECONDS)
             return
+        if await self._keeps_up(target, rebuild):
+            await self._switch(target, rebuild)
+            return
         if len(self._tasks) < self._concurrency and await self._claim_one(target, rebuild):
             return
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_BUSY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             return
-        if not await rebuilds.finish(target, rebuild):
+        if not await self._switch(target, rebuild):
             await asyncio.sleep(_BUSY_SECONDS)
+
+    async def _keeps_up(self, target: Runtime, rebuild: IndexRebuild) -> bool:
+        """Whether new documents come as fast as they are built: then there will never be a moment without any."""
+        now = time.monotonic()
+        if self._ending.rebuild_id != rebuild.id:
+            self._ending = _Ending(rebuild.id)
+        ending = self._ending
+        if now < ending.looks_at:
+            return False
+        ending.looks_at = now + _STEADY_SECONDS
+        before, ending.lacking = ending.lacking, await rebuilding.lacking(target, rebuild, ending.asked)
+        # Whatever lacked before has been built since, and still something lacks: others, which take no longer.
+        return before is not None and ending.lacking is not None and before.isdisjoint(ending.lacking)
+
+    async def _switch(self, target: Runtime, rebuild: IndexRebuild) -> bool:
+        """Switch, where little is left to build; False when it is not the moment."""
+        ending = self._ending
+        if time.monotonic() < ending.pauses_until:
+            return False
+        if await rebuilding.lacking(target, rebuild, ending.asked) is None:
+            return False
+        if not await rebuilding.prepare_indexes(target):
+            return False
+        began = time.monotonic()
+        if await rebuilding.switch(target, rebuild, ending.asked):
+            return True
+        # Those who store documents have as long for themselves as they were held up.
+        ending.pauses_until = 2 * time.monotonic() - began
+        ending.failures += 1
+        return False
 
     async def _claim_one(self, target: Runtime, rebuild: IndexRebuild) -> bool:
         async with self._runtime.database.unit_of_work(SYSTEM) as session:

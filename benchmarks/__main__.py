@@ -29,17 +29,19 @@ _NAMES: Final = (
     "guardrails",
     "answers",
 )
+_ONLY_WHEN_NAMED: Final = ("scale",)
+_HELP: Final = f"of {', '.join(_NAMES)} (default: all), or {', '.join(_ONLY_WHEN_NAMED)}"
 _WIDTH_OF_A_FILE: Final = 130
 
 
 def main() -> int:
     """0 when all that could run has run (whether or not it reached its goals), 1 when one failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_NAMES)}; default: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=_HELP)
     parser.add_argument("--quick", action="store_true", help="small numbers, for a first impression")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the reports there too")
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(_NAMES):
+    if unknown := set(arguments.names) - {*_NAMES, *_ONLY_WHEN_NAMED}:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)

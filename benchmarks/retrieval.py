@@ -1,90 +1,52 @@
 """Search of 100,000 chunks in fifty organizations: latency, recall and throughput, beside the dense query and plain fusion.
 
 Vectors are those of real sentences (see `vectors.py`), and the questions come with theirs, so what is measured is
-everything but the embedding of a question. Plain fusion is what hybrid search on PostgreSQL mostly is: `ts_rank` over an OR
-query and the nearest vectors, fused by their ranks (k = 60) in one statement; it gets a table with a stored tsvector.
+everything but the embedding of a question.
 """
 
 import asyncio
 import itertools
+import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 import numpy as np
+import structlog
 import uvloop
 from pgvector import HalfVector
-from sqlalchemy import text
 
-from app.core.config import Settings
 from app.core.principal import ALL_SCOPES, Principal, PrincipalKind, Role
-from app.core.retrieval import EVERYTHING, Query, Trust
-from app.db import migrations, upkeep
-from app.db.engine import Database, create_database
-from app.db.repositories.chunks import ChunkRepository, ScopeSizes
-from app.rag import fusion
-from app.services import indexing
-from benchmarks import corpus, seeding, vectors
-from benchmarks.layouts import DIMS, Size, spread
-from benchmarks.processes import Postgres, postgres
+from app.core.retrieval import Trust
+from benchmarks import corpus, vectors
+from benchmarks.population import Population, machine, opened, populated
+from benchmarks.processes import Postgres
 from benchmarks.report import Details, Figure, Report, percentile
+from benchmarks.searches import TOP, Asked, Asking, Organization
 
-_TOP: Final = 10
 _CLIENTS: Final = 16
-_RRF: Final = 60
-_LEG: Final = 50
-_MODEL: Final = "benchmark@1/384/f32/256/none"
-_DATABASE: Final = "retrieval"
-_DISTINCT_TEXTS: Final = 20_000
 _ONLY_DENSE: Final = Trust(1.0, 1e-9)
 _SIZES: Final = (1_000, 5_000, 20_000, 100_000, 10**9)
-_TERM_INDEX: Final = "ix_chunks_scoped_terms"
 
-_DENSE: Final = """
-SELECT c.id, c.document_id, c.text, 1 - ({near}) AS similarity FROM searchable_chunks c
- WHERE c.embedding_model = '{model}' ORDER BY {order} LIMIT {top}
-"""
-_PLAIN_TABLE: Final = (
-    "CREATE UNLOGGED TABLE IF NOT EXISTS plain_texts AS SELECT id, organization_id,"
-    " to_tsvector('english', text) AS tsv FROM chunks",
-    "CREATE INDEX IF NOT EXISTS ix_plain_tsv ON plain_texts USING gin (tsv)",
-    "CREATE UNIQUE INDEX IF NOT EXISTS ix_plain_id ON plain_texts (id)",
-    "GRANT SELECT ON plain_texts TO ibid_app",
-    "ANALYZE plain_texts",
-)
-_PLAIN: Final = """
-WITH asked AS MATERIALIZED (
-  SELECT CAST(string_agg(quote_literal(lexeme), ' | ') AS tsquery) AS query
-    FROM unnest(to_tsvector('english', CAST(:question AS text)))
-), lexical AS (
-  SELECT id, row_number() OVER (ORDER BY score DESC, id) AS n
-    FROM (SELECT p.id, ts_rank(p.tsv, asked.query, 1) AS score FROM plain_texts p, asked
-           WHERE p.tsv @@ asked.query AND p.organization_id = current_setting('ibid.organization_id')
-           ORDER BY score DESC LIMIT {leg}) best
-), dense AS (
-  SELECT id, row_number() OVER () AS n
-    FROM (SELECT c.id FROM searchable_chunks c WHERE c.embedding_model = '{model}' ORDER BY {order} LIMIT {leg}) nearest
-), fused AS (
-  SELECT id, sum(1.0 / ({rrf} + n)) AS score
-    FROM (SELECT * FROM lexical UNION ALL SELECT * FROM dense) legs GROUP BY id ORDER BY score DESC LIMIT {top}
-)
-SELECT c.id, c.document_id, c.text, fused.score FROM fused JOIN searchable_chunks c USING (id) ORDER BY fused.score DESC
-"""
 _EXACT: Final = """
 SELECT 1 - (embedding <=> $2) AS similarity FROM chunks WHERE organization_id = $1 ORDER BY (embedding <=> $2) + 0 LIMIT $3
 """
 _RELATION_SIZES: Final = """
-SELECT relname AS name, CAST(round(pg_total_relation_size(oid) / 1e6) AS int) AS mb FROM pg_class
- WHERE relkind = 'i' AND (relname LIKE 'ix_chunks%' OR relname = 'pk_chunks')
-UNION ALL SELECT 'chunks: rows', CAST(round(pg_table_size('chunks') / 1e6) AS int) ORDER BY 2 DESC
+SELECT what, sum(size) / 1e6 AS mb
+  FROM (SELECT CASE WHEN relname LIKE 'ix_chunks_exact%' THEN 'exact' WHEN relname LIKE 'ix_chunks_hnsw%' THEN 'graphs'
+                    WHEN relname = 'ix_chunks_scoped_terms' THEN 'terms' ELSE 'other indexes' END AS what,
+               pg_total_relation_size(oid) AS size
+          FROM pg_class
+         WHERE relkind = 'i' AND (relname LIKE 'ix_chunks%' OR relname IN ('pk_chunks', 'uq_chunks_place'))
+        UNION ALL SELECT 'chunks: rows', pg_table_size('chunks')
+        UNION ALL SELECT 'documents and pages', pg_total_relation_size('documents') + pg_total_relation_size('pages')
+        UNION ALL SELECT 'term statistics', pg_total_relation_size('term_statistics')) relations
+ GROUP BY what
 """
-_BUILD_MEMORY_MB: Final = 2_048
 _ORGANIZATIONS: Final = """
 SELECT organization_id, sum(chunk_count) AS chunks FROM documents GROUP BY 1 ORDER BY 2
 """
@@ -94,15 +56,17 @@ SELECT organization_id, sum(chunk_count) AS chunks FROM documents GROUP BY 1 ORD
 class Plan:
     """`asked` are the questions of one client, `crowd` those of sixteen in each of the rounds, `recalled` those of each size."""
 
-    size: Size
+    population: Population
     asked: int
     crowd: int
     rounds: int
     recalled: int
 
 
-_FULL: Final = Plan(Size(100_000, 50, 20_000), asked=600, crowd=800, rounds=5, recalled=150)
-_QUICK: Final = Plan(Size(5_000, 8, 1_000), asked=80, crowd=160, rounds=2, recalled=30)
+_FULL: Final = Plan(Population(100_000, 50, 120, 28_000), asked=600, crowd=800, rounds=5, recalled=150)
+_QUICK: Final = Plan(
+    Population(5_000, 8, 120, 1_500, exact_up_to=1_000), asked=80, crowd=160, rounds=2, recalled=30
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +75,6 @@ class Goals:
     p95_ms: float = 40
     recall: float = 0.98
     throughput: float | None = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Organization:
-    """One that is asked."""
-
-    principal: Principal
-    chunks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    organization: Organization
-    question: str
-    vector: vectors.Vectors
 
 
 Search = Callable[[Asked], Awaitable[object]]
@@ -140,169 +89,52 @@ def run(*, quick: bool) -> Report:
 
 def measure(report: Report, plan: Plan, goals: Goals) -> None:
     """Fill a database, unless that was done before, and add what is measured there to the report."""
-    key = corpus.fingerprint(*seeding.schema_files(), *_own_files(), also=repr(plan.size))
-    cache = seeding.cache(f"retrieval-{plan.size.rows}", key)
-    with postgres(cache.folder) as server:
-        if not cache.is_filled:
-            uvloop.run(_fill(server, plan.size))
-            cache.mark_filled()
-        uvloop.run(_measure(report, plan, goals, server.url(_DATABASE)))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    with populated(plan.population) as (server, url):
+        uvloop.run(_measure(report, plan, goals, server, url))
 
 
-def _own_files() -> list[Path]:
-    return [Path(module.__file__ or "") for module in (seeding, vectors)]
-
-
-async def _fill(server: Postgres, size: Size) -> None:
-    """Chunks by COPY, and the indexes as the service builds them."""
-    url = await asyncio.to_thread(seeding.make_database, server, _DATABASE)
-    async with _opened(url) as (database, owner):
-        await migrations.upgrade(database)
-        definition = await owner.fetchval("SELECT indexdef FROM pg_indexes WHERE indexname = $1", _TERM_INDEX)
-        await owner.execute(f"DROP INDEX {_TERM_INDEX}")  # built at once it takes a tenth of the time
-        sizes = spread(size)
-        tenants = [
-            await seeding.add_organization(owner, f"Organization {place}") for place in range(len(sizes))
-        ]
-        texts = itertools.cycle(corpus.many_passages(min(size.rows, _DISTINCT_TEXTS)))
-        each = (vector for block in vectors.stream(seed=6) for vector in block)
-        shares = (
-            (tenant, itertools.islice(texts, count)) for tenant, count in zip(tenants, sizes, strict=True)
-        )
-        await seeding.add_chunks(url, shares, embed=lambda _: next(each), embedding_model=_MODEL)
-        await owner.execute("SET maintenance_work_mem = '512MB'")
-        await owner.execute(definition)
-        await owner.execute("CREATE TABLE built (name text, seconds float8)")
-        await _timed(
-            owner, "exact", upkeep.ensure_exact_index(database, embedding_model=_MODEL, dimension=DIMS)
-        )
-        await owner.execute("ANALYZE chunks")
-        await asyncio.sleep(1)  # for the statistics that the next one reads
-        hnsw = upkeep.ensure_vector_index(
-            database,
-            embedding_model=_MODEL,
-            dimension=DIMS,
-            from_rows=size.exact_up_to,
-            memory_mb=_BUILD_MEMORY_MB,
-        )
-        await _timed(owner, "hnsw", hnsw)
-        await _timed(owner, "vacuum", owner.execute("VACUUM (ANALYZE) chunks"))
-        await upkeep.count_terms(database)
-        for statement in _PLAIN_TABLE:
-            await owner.execute(statement)
-
-
-async def _timed(owner: asyncpg.Connection, name: str, work: Awaitable[object]) -> None:
-    started = time.monotonic()
-    await work
-    await owner.execute("INSERT INTO built VALUES ($1, $2)", name, time.monotonic() - started)
-
-
-async def _measure(report: Report, plan: Plan, goals: Goals, url: str) -> None:
-    async with _opened(url) as (database, owner):
+async def _measure(report: Report, plan: Plan, goals: Goals, server: Postgres, url: str) -> None:
+    async with opened(url) as (database, owner):
         organizations = [
             Organization(_principal(row["organization_id"]), row["chunks"])
             for row in await owner.fetch(_ORGANIZATIONS)
         ]
-        asking = Asking(database, plan.size.exact_up_to)
+        asking = Asking(database, plan.population.exact_up_to)
         searches: dict[str, Search] = {
             "fused": asking.fused,
             "dense alone": asking.dense_alone,
-            "plain fusion": asking.plain_fusion,
         }
-        await _alone(report, plan, organizations, searches, goals)
+        if plan.population.plain:
+            searches["plain fusion"] = asking.plain_fusion
+        await _alone(report, plan, server, organizations, searches, goals)
         await _together(report, plan, organizations, searches, goals)
         await _recall(report, plan, organizations, asking, owner, goals)
         await _sizes(report, owner)
 
 
-@asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[tuple[Database, asyncpg.Connection]]:
-    database = create_database(url, pool_size=10, overflow=2, connect_timeout_seconds=10)
-    owner = await seeding.connect(url) if await _has_vectors(url) else await asyncpg.connect(url)
-    try:
-        yield database, owner
-    finally:
-        await owner.close()
-        await database.close()
-
-
-async def _has_vectors(url: str) -> bool:
-    """Before the first migration there is no such type."""
-    connection = await asyncpg.connect(url)
-    try:
-        return bool(await connection.fetchval("SELECT count(*) FROM pg_extension WHERE extname = 'vector'"))
-    finally:
-        await connection.close()
-
-
-@dataclass(slots=True)
-class Asking:
-    """The product's search as `app.services.retrieval` makes it, and the two that it is compared with."""
-
-    database: Database
-    exact_up_to: int
-    settings: Settings = field(default_factory=lambda: Settings(_env_file=None))
-    sizes: ScopeSizes = field(default_factory=ScopeSizes)
-    statements: dict[tuple[str, bool], Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        near = f"CAST(c.embedding AS halfvec({DIMS})) <=> CAST(:embedding AS halfvec({DIMS}))"
-        exact = "c.embedding <=> CAST(:embedding AS halfvec)"
-        values = {"model": _MODEL.replace(":", "\\:"), "top": _TOP, "leg": _LEG, "rrf": _RRF}
-        for by_graph, distance, order in ((True, near, near), (False, exact, f"({exact}) + 0")):
-            dense = _DENSE.format(near=distance, order=order, **values)
-            self.statements["dense", by_graph] = text(dense)
-            self.statements["plain", by_graph] = text(_PLAIN.format(order=order, **values))
-
-    async def fused(self, asked: Asked, trust: Trust | None = None) -> object:
-        principal = asked.organization.principal
-        async with self.database.direct(principal, planned_for_all=True) as session:
-            chunks = ChunkRepository(session, principal)
-            reached = await chunks.scope(EVERYTHING, self.sizes)
-            found = indexing.analyse_question(self.settings, asked.question, reached)
-            trusted = trust or fusion.trust(
-                _MODEL, asked.question, spoken=found.spoken, written=found.written
-            )
-            return await chunks.search(
-                Query(asked.vector.tolist(), [] if trust else found.terms, trusted),
-                limit=_TOP,
-                where=EVERYTHING,
-                embedding_model=_MODEL,
-                exact_up_to=self.exact_up_to,
-                sizes=self.sizes,
-            )
-
-    async def dense_alone(self, asked: Asked) -> object:
-        return await self._rows("dense", asked, {"embedding": HalfVector(asked.vector)})
-
-    async def plain_fusion(self, asked: Asked) -> object:
-        values = {"embedding": HalfVector(asked.vector), "question": asked.question}
-        return await self._rows("plain", asked, values)
-
-    async def _rows(self, kind: str, asked: Asked, values: dict[str, Any]) -> object:
-        statement = self.statements[kind, asked.organization.chunks > self.exact_up_to]
-        async with self.database.direct(asked.organization.principal, planned_for_all=True) as session:
-            return (await session.execute(statement, values)).all()
-
-
 async def _alone(
     report: Report,
     plan: Plan,
+    server: Postgres,
     organizations: Sequence[Organization],
     searches: dict[str, Search],
     goals: Goals,
 ) -> None:
+    cpu = Details("CPU of a search, one client", ("search", "PostgreSQL ms", "client ms"))
     table = Details("One client, by the chunks of its organization", ("search", "chunks", "p50 ms", "p95 ms"))
     for name, search in searches.items():
         asked = _asked(organizations, plan.asked)
         for one in asked[: plan.asked // 4]:
             await search(one)
         latencies: list[tuple[int, float]] = []
+        of_server, of_client = server.cpu_seconds(), time.process_time()
         for one in asked:
             started = time.perf_counter()
             await search(one)
             latencies.append((one.organization.chunks, 1_000 * (time.perf_counter() - started)))
+        spent = (server.cpu_seconds() - of_server, time.process_time() - of_client)
+        cpu.rows.append((name, *(1_000 * seconds / len(asked) for seconds in spent)))
         smallest = 0
         for largest in _SIZES:
             of_size = [ms for chunks, ms in latencies if smallest < chunks <= largest]
@@ -318,7 +150,7 @@ async def _alone(
         report.figures.append(
             Figure(f"{name}: p95", percentile(whole, 95), "ms", at_most=goals.p95_ms if is_ours else None)
         )
-    report.details.append(table)
+    report.details.extend([table, cpu])
 
 
 async def _together(
@@ -341,7 +173,7 @@ async def _together(
     for name, measured in rates.items():
         table.rows.append((name, percentile(measured, 50)))
     report.details.append(table)
-    for other in ("dense alone", "plain fusion"):
+    for other in [name for name in searches if name != "fused"]:
         ratios = [100 * ours / theirs for ours, theirs in zip(rates["fused"], rates[other], strict=True)]
         report.figures.append(
             Figure(
@@ -369,7 +201,7 @@ async def _recall(
     """How many of the true nearest the dense leg has, for the smallest, the largest and sizes in between."""
     places = {round(place) for place in np.linspace(0, len(organizations) - 1, 6)}
     places |= set(range(len(organizations) - 3, len(organizations)))
-    table = Details(f"Dense leg: recall@{_TOP} of exact search", ("chunks", "recall"))
+    table = Details(f"Dense leg: recall@{TOP} of exact search", ("chunks", "recall"))
     worst = 1.0
     for place in sorted(places):
         asked = _asked([organizations[place]], plan.recalled)
@@ -378,14 +210,14 @@ async def _recall(
         worst = min(worst, float(np.mean(found)))
     report.details.append(table)
     report.figures.append(
-        Figure(f"recall@{_TOP} of the dense leg, worst size", worst, "", at_least=goals.recall)
+        Figure(f"recall@{TOP} of the dense leg, worst size", worst, "", at_least=goals.recall)
     )
 
 
 async def _recall_of(asked: Asked, asking: Asking, owner: asyncpg.Connection) -> float:
     """By similarity, since several chunks may be equally near."""
     organization_id = asked.organization.principal.organization
-    nearest = await owner.fetch(_EXACT, organization_id, HalfVector(asked.vector), _TOP)
+    nearest = await owner.fetch(_EXACT, organization_id, HalfVector(asked.vector), TOP)
     hits: Any = await asking.fused(asked, _ONLY_DENSE)
     least = float(nearest[-1]["similarity"]) - 1e-6
     among = sum(bool(hit.similarity >= least) for hit in hits)
@@ -393,12 +225,15 @@ async def _recall_of(asked: Asked, asking: Asking, owner: asyncpg.Connection) ->
 
 
 async def _sizes(report: Report, owner: asyncpg.Connection) -> None:
-    table = Details("On disk, and how long it took to make", ("what", "MB", "s"))
-    seconds = {row["name"]: row["seconds"] for row in await owner.fetch("SELECT * FROM built")}
-    for row in await owner.fetch(_RELATION_SIZES):
-        kind = next((kind for kind in seconds if f"_{kind}_" in row["name"]), "")
-        table.rows.append((row["name"], row["mb"], seconds.get(kind, "")))
-    table.rows.append(("vacuum", "", seconds["vacuum"]))
+    table = Details(
+        f"On disk, and how long it took to make ({machine()})", ("what", "MB", "s", "PostgreSQL CPU s")
+    )
+    made = {row["what"]: row for row in await owner.fetch("SELECT * FROM made")}
+    for row in await owner.fetch(_RELATION_SIZES + " ORDER BY mb DESC"):
+        step = made.pop(row["what"], None)
+        spent = (step["seconds"], step["cpu_seconds"]) if step else ("", "")
+        table.rows.append((row["what"], float(row["mb"]), *spent))
+    table.rows.extend((what, "", row["seconds"], row["cpu_seconds"]) for what, row in made.items())
     report.details.append(table)
 
 

@@ -478,14 +478,14 @@ class Settings(BaseSettings):
         7_680_000,
         ge=0,
         description="Scopes with at most this many stored numbers (chunks times dimensions: 20,000 chunks of 384) are"
-        " searched exactly, larger ones by the HNSW index.",
+        " searched exactly, larger ones by the HNSW index of their organization.",
     )
     index_build_memory_mb: int = Field(
         256,
         ge=16,
         le=65_536,
-        description="Memory of the database server for building the HNSW index (`maintenance_work_mem`, in MB). A million chunks of"
-        " 384 dimensions want 1,500; with less the build takes several times as long.",
+        description="Memory of the database server for building the HNSW index of an organization (`maintenance_work_mem`, in MB)."
+        " 100,000 chunks of 384 dimensions want 150; with less the build takes several times as long.",
     )
 
     @field_validator("openai_base_url")

@@ -7,9 +7,9 @@ parameters, so a repository of such statements runs on either.
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 from pgvector.asyncpg import register_vector
@@ -22,6 +22,8 @@ _PLANNED_FOR_ALL: Final = (
     "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;"
     " SET LOCAL max_parallel_workers_per_gather = 0;"
 )
+
+Result = TypeVar("Result")
 
 
 class Row(asyncpg.Record):  # type: ignore[misc]  # asyncpg has no types
@@ -111,15 +113,31 @@ class DirectPool:
         self._used: set[asyncpg.Connection] = set()
 
     async def begin(self, opening: str, *, timeout_seconds: float) -> asyncpg.Connection:
-        """A connection on which `opening` has run. One that broke while idle is replaced, as are all of its age.
+        """A connection on which `opening` has run.
 
         Raises TimeoutError when all stay in use for so long.
         """
+        connection, _ = await self._first(lambda each: each.execute(opening), timeout_seconds)
+        return connection
+
+    async def fetch(
+        self, statement: TextClause, values: Mapping[str, Any], *, timeout_seconds: float
+    ) -> Rows:
+        """What one statement by itself returns, as the login role. Raises TimeoutError as `begin` does."""
+        sql, names = _numbered(statement)
+        arguments = [values[name] for name in names]
+        connection, rows = await self._first(lambda each: each.fetch(sql, *arguments), timeout_seconds)
+        self._put_back(connection)
+        return Rows(rows)
+
+    async def _first(
+        self, work: Callable[[asyncpg.Connection], Awaitable[Result]], timeout_seconds: float
+    ) -> tuple[asyncpg.Connection, Result]:
+        """A connection, and what came of the first work on it. One that broke while idle is replaced, as are all of its age."""
         for last_try in (False, True):
             connection = await self._take(timeout_seconds)
             try:
-                await connection.execute(opening)
-                return connection
+                return connection, await work(connection)
             except BaseException as error:
                 lost = connection.is_closed()
                 if not isinstance(error, Exception):

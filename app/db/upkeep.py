@@ -1,7 +1,6 @@
 """Upkeep of what search relies on, outside of any request: the terms of the chunks, their counts, the vector indexes."""
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -10,6 +9,16 @@ from sqlalchemy import text
 from app.core.principal import SYSTEM
 from app.db.engine import Database, translated_errors
 from app.db.repositories.new_chunks import sparse
+from app.db.repositories.vector_indexes import (
+    EXACT,
+    GRAPHS,
+    HAS_GRAPH,
+    LARGE,
+    MOST_GRAPHS,
+    NAMED,
+    index_name,
+    literal,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -23,9 +32,6 @@ _EF_CONSTRUCTION: Final = 128
 _MAX_COVERED_DIMENSION: Final = 1_200
 """An index tuple holds 2.7 kB: no vector of more numbers fits beside the id."""
 
-_ROWS: Final = text("""
-SELECT n_live_tup FROM pg_stat_user_tables WHERE relname = 'chunks' AND schemaname = current_schema()
-""")
 # Chunks that came since an organization's terms were counted, and those that went.
 _CHANGED: Final = text("""
 SELECT organization_id, chunks
@@ -150,64 +156,65 @@ async def ensure_exact_index(database: Database, *, embedding_model: str, dimens
         return True
     return await _ensure_index(
         database,
-        name=_index_name("exact", embedding_model),
+        name=index_name(EXACT, embedding_model),
         definition="(organization_id, collection_id) INCLUDE (id, embedding)",
-        embedding_model=embedding_model,
+        condition=f"embedding_model = {literal(embedding_model)}",
     )
 
 
 async def ensure_vector_index(
     database: Database, *, embedding_model: str, dimension: int, from_rows: int, memory_mb: int
 ) -> bool:
-    """The HNSW index, once there are more chunks than any scope is searched exactly: inserts are faster without it.
+    """A graph (HNSW) for each organization of more chunks than are searched exactly, and none for others: inserts are faster without.
 
     A graph that fits into `memory_mb` (1.3 kB a chunk of 384 dimensions) is built several times faster than one that doesn't.
 
     Returns False while another process builds one.
     """
     async with database.unit_of_work(SYSTEM) as session:
-        rows = await session.scalar(_ROWS)
-    if rows is None or rows <= from_rows:
-        return True
-    return await _ensure_index(
-        database,
-        name=_index_name("hnsw", embedding_model),
-        definition=f"USING hnsw ((CAST(embedding AS halfvec({dimension:d}))) halfvec_cosine_ops)"
-        f" WITH (ef_construction = {_EF_CONSTRUCTION})",
-        embedding_model=embedding_model,
-        memory_mb=memory_mb,
-    )
+        large = (await session.execute(LARGE, {"from_rows": from_rows, "most": MOST_GRAPHS})).all()
+    for organization in large:
+        if organization.needed and not await _ensure_index(
+            database,
+            name=index_name(GRAPHS, embedding_model, organization.organization_id),
+            definition=f"USING hnsw ((CAST(embedding AS halfvec({dimension:d}))) halfvec_cosine_ops)"
+            f" WITH (ef_construction = {_EF_CONSTRUCTION})",
+            condition=f"embedding_model = {literal(embedding_model)}"
+            f" AND organization_id = {literal(organization.organization_id)}",
+            memory_mb=memory_mb,
+        ):
+            return False
+    kept = {index_name(GRAPHS, embedding_model, organization.organization_id) for organization in large}
+    await _drop(database, prefixes=[index_name(GRAPHS, embedding_model)], kept=kept)
+    return True
 
 
 async def drop_indexes(database: Database, *, embedding_model: str) -> None:
     """Remove the indexes of a build that is not searched any more; reads and writes go on meanwhile."""
+    await _drop(database, prefixes=[index_name(kind, embedding_model) for kind in (EXACT, GRAPHS)])
+
+
+async def _drop(database: Database, *, prefixes: Sequence[str], kept: Collection[str] = ()) -> None:
     with translated_errors():
         async with database.engine.connect() as plain:
             connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
-            for kind in ("exact", "hnsw"):
-                await connection.execute(
-                    text(f"DROP INDEX CONCURRENTLY IF EXISTS {_index_name(kind, embedding_model)}")
-                )
-
-
-def _index_name(kind: str, embedding_model: str) -> str:
-    return f"ix_chunks_{kind}_{hashlib.sha256(embedding_model.encode()).hexdigest()[:12]}"
+            for prefix in prefixes:
+                for index in (await connection.execute(NAMED, {"prefix": prefix})).all():
+                    if index.name not in kept:
+                        await connection.execute(text(f'DROP INDEX CONCURRENTLY IF EXISTS "{index.name}"'))
 
 
 async def _ensure_index(
-    database: Database, *, name: str, definition: str, embedding_model: str, memory_mb: int = 256
+    database: Database, *, name: str, definition: str, condition: str, memory_mb: int = 256
 ) -> bool:
-    """Build a partial index of one build's chunks unless it is there; reads and writes go on meanwhile.
+    """Build a partial index unless it is there; reads and writes go on meanwhile.
 
     Returns False while another process builds one.
     """
     with translated_errors():
         async with database.engine.connect() as plain:
             connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
-            valid = await connection.scalar(
-                text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"), {"name": name}
-            )
-            if valid:
+            if await connection.scalar(HAS_GRAPH, {"name": name}):
                 return True
             if not await connection.scalar(text("SELECT pg_try_advisory_lock(hashtext('ibid index'))")):
                 return False
@@ -218,12 +225,9 @@ async def _ensure_index(
                 await connection.execute(text(f"SET maintenance_work_mem = '{memory_mb:d}MB'"))
                 # Parallel builds share memory through /dev/shm, which containers have 64 MB of.
                 await connection.execute(text("SET max_parallel_maintenance_workers = 0"))
-                # DDL takes no bound parameters: the name is a hash, and the model's quotes are doubled.
-                model = embedding_model.replace("'", "''").replace(":", "\\:")
+                # DDL takes no bound parameters: the name is made of hashes, and what the condition names is quoted.
                 await connection.execute(
-                    text(
-                        f"CREATE INDEX CONCURRENTLY {name} ON chunks {definition} WHERE embedding_model = '{model}'"
-                    )
+                    text(f"CREATE INDEX CONCURRENTLY {name} ON chunks {definition} WHERE {condition}")
                 )
                 log.info("index_built", index=name)
                 return True

@@ -26,6 +26,7 @@ from app.services.answers import (
 )
 from app.services.fallback import Succession
 from app.services.guarding import Guard
+from app.services.passages import Early
 from app.services.runtime import Runtime
 from app.services.usage import Ledger
 
@@ -54,6 +55,8 @@ class Draft:
     """Files of the session that could not be searched yet."""
     guardrails: dict[str, Any] | None = None
     """What they did: kinds and counts."""
+    search: Early | None = None
+    """Begun before the turn was stored, where what to search for was known."""
 
     @property
     def usage(self) -> Usage:
@@ -62,6 +65,11 @@ class Draft:
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+    def end_search(self) -> None:
+        """Whether or not it was of use."""
+        if self.search is not None:
+            self.search.discard()
 
     def add(self, piece: str) -> AnswerDelta:
         self.pieces.append(piece)
@@ -89,8 +97,29 @@ class Draft:
         )
 
 
+def begin_search(runtime: Runtime, principal: Principal, bot: Bot, question: Question, draft: Draft) -> None:
+    """Search while the turn is being stored: what most turns search for is the question as it was asked.
+
+    Not where that may be something else, which a model makes of the question, nor where the question has to be in scope first.
+    """
+    is_plain = question.history is None and not question.regenerates and not question.edits
+    if not is_plain or bot.answers_extractively or scoping.is_limited(bot):
+        return
+    if question.session_id is not None and conversation.leans_on_history(question.message):
+        return
+    limit = _top_k(runtime, bot, question)
+    draft.search = passages.begin(
+        runtime, principal, bot, question.message, limit=limit, where=question.where, ledger=draft.ledger
+    )
+
+
 async def answer(
-    runtime: Runtime, principal: Principal, bot: Bot, question: Question, history: list[Turn], draft: Draft
+    runtime: Runtime,
+    principal: Principal,
+    bot: Bot,
+    question: Question,
+    history: list[Turn],
+    draft: Draft,
 ) -> AsyncGenerator[ChatEvent, None]:
     """SourcesFound, then AnswerDelta…; the draft has all of it.
 
@@ -136,6 +165,7 @@ async def _guarded(
         where=question.where,
         shown=shown,
         history=said if succession.model is None else (),
+        early=None if succession.model is None else draft.search,
         ledger=draft.ledger,
     )
     hits, relevant, draft.degraded = found.hits, found.relevant, found.degraded

@@ -50,13 +50,12 @@ async def authenticate_key(database: Database, credential: str) -> Principal:
     key = security.parse_api_key(credential)
     if key is None:
         raise Unauthenticated
-    async with database.direct(SYSTEM) as session:
-        credentials = CredentialRepository(session)
-        stored = await credentials.find_live_key(key.public)
-        if stored is None or not key.matches(stored.secret_hash):
-            raise Unauthenticated
-        if _was_used_long_ago(stored):
-            await credentials.touch_key(stored.id)
+    stored = await _live_key(database, key.public)
+    if stored is None or not key.matches(stored.secret_hash):
+        raise Unauthenticated
+    if _was_used_long_ago(stored):
+        async with database.direct(SYSTEM) as session:
+            await CredentialRepository(session).touch_key(stored.id)
     return Principal(
         PrincipalKind.API_KEY,
         stored.id,
@@ -67,6 +66,14 @@ async def authenticate_key(database: Database, credential: str) -> Principal:
         stored.rate_limit,
         stored.bot_id,
     )
+
+
+async def _live_key(database: Database, public_part: str) -> StoredKey | None:
+    found = await CredentialRepository(database.look_ups).find_live_key(public_part)
+    if found is not None:
+        return found
+    async with database.direct(SYSTEM) as session:
+        return await CredentialRepository(session).find_live_key(public_part)
 
 
 async def authenticate_for_tables(runtime: Runtime, token: str) -> Caller:

@@ -86,6 +86,8 @@ async def run(runtime: Runtime, principal: Principal, question: Question, turn: 
         log.error("turn_failed", message_id=draft.message_id, exc_info=error)
         status, failure = MessageStatus.FAILED, error
         draft.finish_reason = "internal_error"
+    finally:
+        draft.end_search()
     turn.is_ending = True
     await _end(runtime, principal, turn, draft, status, failure)
     if turn.done is not None and opened.question.history is None:
@@ -141,7 +143,12 @@ async def _open(runtime: Runtime, principal: Principal, question: Question, turn
         started=time.monotonic(),
         ledger=usage.ledger_of(runtime, principal, message_id=turn.message_id),
     )
-    asked, stored, bot = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
+    answering.begin_search(runtime, principal, bot, question, draft)
+    try:
+        asked, stored, bot = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
+    except BaseException:
+        draft.end_search()
+        raise
     draft.session_id = turn.session_id
     turn.asked = asked
     earlier = [Turn(message.role, message.content) for message in stored.history]

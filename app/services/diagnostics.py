@@ -279,24 +279,27 @@ async def _index(db: Database, settings: Settings, model: EmbeddingModel | None)
             else "Nothing: wait for its end.",
         )
     if build is not None:
-        yield await _vector_index(db, settings, build.name, build.dimension, counts.chunks)
+        yield await _vector_index(db, settings, build.name, build.dimension)
     yield ok(
         "contents",
         f"organizations: {counts.organizations:,}, documents: {counts.documents:,}, chunks: {counts.chunks:,}",
     )
 
 
-async def _vector_index(db: Database, settings: Settings, indexed: str, dimension: int, chunks: int) -> Check:
+async def _vector_index(db: Database, settings: Settings, indexed: str, dimension: int) -> Check:
     name = "vector index"
-    needed_from = settings.exact_search_max_values // dimension
-    if await questions.has_vector_index(db, indexed):
-        return ok(name, "present (HNSW)")
-    if chunks <= needed_from:
-        return ok(name, f"not needed up to {needed_from:,} chunks: they are searched exactly")
+    from_rows = settings.exact_search_max_values // dimension
+    needed, there = await questions.graphs(db, indexed, from_rows=from_rows)
+    if not needed:
+        return ok(
+            name, f"not needed up to {from_rows:,} chunks in an organization: they are searched exactly"
+        )
+    if there == needed:
+        return ok(name, f"present (HNSW) for each organization of more than {from_rows:,} chunks: {there:,}")
     return warn(
         name,
-        f"not there, and needed from {needed_from:,} chunks on",
-        "Run `ibid serve`: it builds the index.",
+        f"not there for {needed - there:,} of {needed:,} organizations of more than {from_rows:,} chunks",
+        "Run `ibid serve`: it builds the index. Until then they are searched exactly.",
     )
 
 

@@ -143,7 +143,7 @@ async def _found(
 async def _add(
     runtime: Runtime, principal: Principal, values: dict[str, Any], text: str, new_chunks: Sequence[NewChunk]
 ) -> Ingested:
-    async with runtime.database.direct(principal) as session:
+    async with runtime.live.room, runtime.database.direct(principal) as session:
         await index_state.hold(session, runtime.index_build)
         # Asked again: while the text was being embedded the collection may have gone, or the right to write to it.
         reach = await access.reach_of(session, principal)
@@ -172,7 +172,7 @@ async def _replace(
     text: str,
     new_chunks: Sequence[NewChunk],
 ) -> Ingested:
-    async with runtime.database.unit_of_work(principal) as session:
+    async with runtime.live.room, runtime.database.unit_of_work(principal) as session:
         await index_state.hold(session, runtime.index_build)
         documents = DocumentRepository(session, principal)
         reach = await access.reach_of(session, principal)

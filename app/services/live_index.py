@@ -62,12 +62,15 @@ class LiveIndex:
         embeddings: EmbeddingModel,
         *,
         keep_seconds: float,
+        stored_at_once: int,
     ) -> None:
         self._database = database
         self._make_model = make_model
         self._models: dict[tuple[str, int | None], EmbeddingModel] = {}
         self._tried: dict[tuple[str, int | None], float] = {}
         self._looking = asyncio.Lock()
+        self.room = asyncio.Semaphore(stored_at_once)
+        """Whoever stores chunks takes a place before a connection: while a switch lets them wait, others need connections too."""
         self._good_for_seconds = keep_seconds / 2
         self._looked_at = time.monotonic()
         self.served = Served(build, embeddings, index.build(embeddings.embedder))

@@ -114,7 +114,7 @@ async def _complete(
     vectors: chunks.Vectors,
     title: str,
 ) -> None:
-    async with runtime.database.unit_of_work(principal) as session:
+    async with runtime.live.room, runtime.database.unit_of_work(principal) as session:
         await index_state.hold(session, runtime.index_build)
         versions, documents = VersionRepository(session, principal), DocumentRepository(session, principal)
         document = await versions.lock(claim)

@@ -35,15 +35,27 @@ log = structlog.get_logger(__name__)
 _PASSING: Final = (Category.UNAVAILABLE, Category.GATEWAY_TIMEOUT, Category.INSUFFICIENT_STORAGE)
 _FIRST_PAUSE_SECONDS: Final = 5.0
 _CLEANED_AT_ONCE: Final = 20
-BUILT_IN_SWITCH: Final = 8
-"""Documents that may come in the last moment: they are built while those who store others wait for the switch."""
-
 _ALIVE: Final = 0.6
 """Of a lease, what a claim has left at least while its holder lives: it is extended each third of it."""
 
-_SWITCH_SECONDS: Final = 5.0
 _LOCK_SECONDS: Final = 3.0
 _LOOK_AGAIN_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What a switch asks of those who store documents: to wait for so long, while so many that came last are built."""
+
+    documents: int
+    seconds: float
+    queues_seconds: float
+    """How long they wait because the switch itself waits for one of them; with 0 it looks for a gap between them."""
+
+
+def patience(failures: int) -> Patience:
+    """Each switch that came to nothing lets the next one ask for more, so that one succeeds whatever else there is to do."""
+    more = 2 ** min(failures, 3)
+    return Patience(8 * more, 5.0 * more, min(2.0**failures, 32.0) if failures else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +81,16 @@ async def build(target: Runtime, rebuild: IndexRebuild, claim: BuildClaim) -> bo
 
     Raises AppError for what is away.
     """
-    principal = worker_of(claim.organization_id)
-    async with target.database.unit_of_work(principal) as session:
-        document = await DocumentRepository(session, principal).find(claim.document_id)
-    if document is None or document.built_for != -rebuild.number:
+    document = await _claimed(target, rebuild, claim)
+    if document is None:
         return False
     title = document.title
-    built = await _built(target, document)
+    try:
+        built = await _built(target, document)
+    except AppError:
+        if await _claimed(target, rebuild, claim) is None:  # its text went while it was read
+            return False
+        raise
     async with target.database.unit_of_work(SYSTEM) as session:
         repository = RebuildRepository(session)
         document = await repository.hold(claim.document_id, wait=True)
@@ -91,6 +106,14 @@ async def build(target: Runtime, rebuild: IndexRebuild, claim: BuildClaim) -> bo
         if now.error is not None:
             await repository.change(rebuild.id, [RebuildState.RUNNING], {"error": None})
     return True
+
+
+async def _claimed(target: Runtime, rebuild: IndexRebuild, claim: BuildClaim) -> Document | None:
+    """The document, unless it was deleted or got new content since it was claimed."""
+    principal = worker_of(claim.organization_id)
+    async with target.database.unit_of_work(principal) as session:
+        document = await DocumentRepository(session, principal).find(claim.document_id)
+    return document if document is not None and document.built_for == -rebuild.number else None
 
 
 async def _built(target: Runtime, document: Document) -> Built:
@@ -151,20 +174,20 @@ async def prepare_indexes(target: Runtime) -> bool:
     )
 
 
-async def switch(target: Runtime, rebuild: IndexRebuild) -> bool:
+async def switch(target: Runtime, rebuild: IndexRebuild, asked: Patience) -> bool:
     """Make the new build the one that is served, at once for everybody; False when it is not the moment for it.
 
     Those who store documents wait meanwhile, those who search do not.
     """
     async with target.database.unit_of_work(SYSTEM) as session:
-        if not await _locked(session):
+        if not await _locked(session, asked):
             return False
         repository, states = RebuildRepository(session), IndexStateRepository(session)
         now = await repository.under_way()
         served = await states.served()
         if now is None or now.id != rebuild.id or now.state != RebuildState.RUNNING or served is None:
             return False
-        if not await _caught_up(session, target, rebuild):
+        if not await _caught_up(session, target, rebuild, asked):
             return False
         await states.serve(target.served.build)
         await repository.forget_claims()
@@ -174,8 +197,10 @@ async def switch(target: Runtime, rebuild: IndexRebuild) -> bool:
     return True
 
 
-async def _locked(session: Transaction) -> bool:
-    """Nobody queues behind this: who is asked to wait for a lock keeps all waiting who come later."""
+async def _locked(session: Transaction, asked: Patience) -> bool:
+    """Whoever is asked to wait for a lock keeps all waiting who come later: so a gap is looked for at first."""
+    if asked.queues_seconds:
+        return await index_state.lock(session, within_seconds=asked.queues_seconds)
     until = time.monotonic() + _LOCK_SECONDS
     while not await index_state.try_to_lock(session):
         if time.monotonic() > until:
@@ -184,11 +209,11 @@ async def _locked(session: Transaction) -> bool:
     return True
 
 
-async def _caught_up(session: Transaction, target: Runtime, rebuild: IndexRebuild) -> bool:
+async def _caught_up(session: Transaction, target: Runtime, rebuild: IndexRebuild, asked: Patience) -> bool:
     """Build what came in the last moment, while nothing more can come."""
     repository = RebuildRepository(session)
-    until = time.monotonic() + _SWITCH_SECONDS
-    while missing := await waiting(session, target, rebuild):
+    until = time.monotonic() + asked.seconds
+    while missing := await _waiting(session, target, rebuild, asked):
         if time.monotonic() > until:
             return False
         for one in missing:
@@ -196,33 +221,48 @@ async def _caught_up(session: Transaction, target: Runtime, rebuild: IndexRebuil
             if document is None or document.built_for == rebuild.number:  # somebody is at it
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS)
                 continue
-            async with asyncio.timeout(_SWITCH_SECONDS):
-                built = await _built(target, document)
+            try:
+                async with asyncio.timeout(until - time.monotonic()):
+                    built = await _built(target, document)
+            except TimeoutError:
+                return False
             await _store(session, target, document, built, rebuild.number)
     return missing is not None
 
 
-async def waiting(session: Transaction, target: Runtime, rebuild: IndexRebuild) -> list[Waiting] | None:
-    """The few documents that the rebuild lacks; None when they are more than a switch can wait for.
+async def lacking(target: Runtime, rebuild: IndexRebuild, asked: Patience) -> frozenset[str] | None:
+    """The few documents that a switch would have to build; None when they are more than it may wait for."""
+    async with target.database.unit_of_work(SYSTEM) as session:
+        found = await _waiting(session, target, rebuild, asked)
+    return None if found is None else frozenset(one.document_id for one in found)
 
-    A claim that has not been extended is a dead worker's, or a document that is to be tried again later.
-    """
+
+async def _waiting(
+    session: Transaction, target: Runtime, rebuild: IndexRebuild, asked: Patience
+) -> list[Waiting] | None:
+    """A claim that has not been extended is a dead worker's, or a document that is to be tried again later."""
     lease = timedelta(seconds=target.settings.job_lease_seconds)
     found = await RebuildRepository(session).waiting(
-        rebuild.number, limit=BUILT_IN_SWITCH + 1, alive=_ALIVE * lease
+        rebuild.number, limit=asked.documents + 1, alive=_ALIVE * lease
     )
-    if len(found) > BUILT_IN_SWITCH or any(one.claimed and not one.alive for one in found):
+    if len(found) > asked.documents or any(one.claimed and not one.alive for one in found):
         return None
     return found
 
 
 async def clean(runtime: Runtime, *, kept: str, gone: str, going_on: Callable[[], bool]) -> bool:
-    """Remove the chunks and indexes of every build but the one that is served; False when asked to stop before the end."""
+    """Remove the chunks and indexes of every build but the one that is served; False when asked to stop before the end.
+
+    Documents that come meanwhile have chunks of that one alone: who went on to them would never be done while they come.
+    """
     await upkeep.drop_indexes(runtime.database, embedding_model=gone)
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        until = await RebuildRepository(session).last_document()
     last: str | None = ""
     while last is not None:
         if not going_on():
             return False
         async with runtime.database.unit_of_work(SYSTEM) as session:
-            last = await RebuildRepository(session).clean(after=last, kept=kept, limit=_CLEANED_AT_ONCE)
+            repository = RebuildRepository(session)
+            last = await repository.clean(after=last, until=until, kept=kept, limit=_CLEANED_AT_ONCE)
     return True

@@ -268,15 +268,6 @@ async def broken(runtime: Runtime, rebuild: IndexRebuild, claim: BuildClaim) -> 
     await rebuilding.failed(runtime, rebuild, claim, error)
 
 
-async def finish(target: Runtime, rebuild: IndexRebuild) -> bool:
-    """Switch, once there is nothing left to build; False when it is not the moment."""
-    async with target.database.unit_of_work(SYSTEM) as session:
-        waiting = await rebuilding.waiting(session, target, rebuild)
-    if waiting is None:
-        return False
-    return await rebuilding.prepare_indexes(target) and await rebuilding.switch(target, rebuild)
-
-
 async def clean_up(runtime: Runtime, rebuild: IndexRebuild, *, going_on: Callable[[], bool]) -> bool:
     """Remove what is not served any more, or not to be; False when it is too early, or asked to stop before the end."""
     cancelled = rebuild.state == RebuildState.CANCELLING

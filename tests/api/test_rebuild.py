@@ -1,9 +1,11 @@
 """The index is built anew beside the one that is served, by another model or in other chunks, and nobody notices."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from sqlalchemy import text
@@ -16,8 +18,14 @@ from tests.fixtures.service import Service, make_settings, running
 from tests.fixtures.traffic import Traffic
 from tests.fixtures.uploads import ended, found, upload
 
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 240
+"""Of what takes a few seconds on a machine that has nothing else to do."""
+
+pytestmark = pytest.mark.timeout(2 * PATIENCE_SECONDS)
+
 OTHER_MODEL = "scripted-embedding:64"
+WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+READERS = "SELECT count(*) FROM pg_locks WHERE relation = 'pages'::regclass AND NOT granted"
 
 
 @pytest.fixture
@@ -52,7 +60,14 @@ async def over(client: httpx.AsyncClient, *states: str) -> dict[str, Any]:
             rebuild: dict[str, Any] = (await client.get("/admin/index/rebuild")).json()
             if rebuild["state"] in states:
                 return rebuild
+            assert rebuild["state"] != "failed", rebuild["error"]
             await asyncio.sleep(0.1)
+
+
+def database_of(service: Service) -> str:
+    url = service.runtime.settings.db_url
+    assert url is not None
+    return url.get_secret_value()
 
 
 async def builds(service: Service) -> dict[str, int]:
@@ -131,6 +146,81 @@ async def test_nothing_fails_while_it_is_under_way(
     after = await builds(rebuildable)
     assert [key.rpartition("|")[2] for key in after] == ["64"]
     assert sum(after.values()) == len(traffic.kept) + len(traffic.added)
+
+
+async def test_a_document_deleted_while_it_is_read_does_not_stop_it(
+    rebuildable: Service, superadmin: httpx.AsyncClient
+) -> None:
+    for sentence in ("This one stays.", "This one goes."):
+        made = await superadmin.post("/ingest", json={"text": sentence})
+        assert made.status_code == 200
+    connection = await asyncpg.connect(database_of(rebuildable))
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE pages IN ACCESS EXCLUSIVE MODE")
+            await superadmin.post("/admin/index/rebuild", json={"embedding_model": OTHER_MODEL})
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while await connection.fetchval(READERS) < 2:
+                    await asyncio.sleep(0.05)
+            await connection.execute("DELETE FROM documents WHERE id = $1", made.json()["document_id"])
+    finally:
+        await connection.close()
+
+    ended_rebuild = await over(superadmin, "completed", "failed")
+
+    assert (ended_rebuild["state"], ended_rebuild["error"]) == ("completed", None)
+    assert (await found(superadmin, "this one stays"))[0]["text"] == "This one stays."
+
+
+async def test_it_ends_while_documents_come_faster_than_it_has_a_moment_without_any(
+    rebuildable: Service, superadmin: httpx.AsyncClient, provider: ScriptedProvider
+) -> None:
+    stopped = asyncio.Event()
+    sent: list[str] = []
+
+    async def send() -> None:
+        for count in itertools.count():
+            if stopped.is_set():
+                return
+            answer = await superadmin.post("/ingest", json={"text": f"The stream brings text {count}."})
+            assert answer.status_code == 200, answer.text
+            sent.append(answer.json()["document_id"])
+            await asyncio.sleep(0.5)
+
+    provider.embedding_delays[OTHER_MODEL] = 0.8  # of two at a time there is always one under way
+    stream = asyncio.create_task(send())
+    started = await superadmin.post("/admin/index/rebuild", json={"embedding_model": OTHER_MODEL})
+    assert started.status_code == 202
+    try:
+        await over(superadmin, "completed")
+    finally:
+        stopped.set()
+        await stream
+
+    after = await builds(rebuildable)
+    assert [key.rpartition("|")[2] for key in after] == ["64"]
+    assert sum(after.values()) == len(sent)
+
+
+async def test_questions_are_answered_while_a_switch_lets_many_texts_wait(
+    rebuildable: Service, superadmin: httpx.AsyncClient
+) -> None:
+    await superadmin.post("/ingest", json={"text": "Found meanwhile."})
+    texts = [f"Text {number} waits for the switch." for number in range(30)]
+    connection = await asyncpg.connect(database_of(rebuildable))
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('ibid index switch'))")
+            sending = [asyncio.create_task(superadmin.post("/ingest", json={"text": text})) for text in texts]
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not await connection.fetchval(WAITING):
+                    await asyncio.sleep(0.05)
+            hits = await found(superadmin, "found meanwhile")
+            assert not any(task.done() for task in sending)
+    finally:
+        await connection.close()
+    assert hits[0]["text"] == "Found meanwhile."
+    assert [answer.status_code for answer in await asyncio.gather(*sending)] == [200] * len(texts)
 
 
 async def test_a_cancelled_rebuild_leaves_what_was_served(

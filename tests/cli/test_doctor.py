@@ -17,6 +17,7 @@ from app.db.repositories import diagnostics as questions
 from app.services import diagnostics
 from app.services.diagnostics import Status
 from tests.cli.conftest import Library, RunHere
+from tests.fixtures.large import DIMENSION, MODEL, add_large_organization
 from tests.fixtures.postgres import open_database
 from tests.fixtures.provider import Reply, ScriptedProvider
 from tests.fixtures.service import Service, make_settings
@@ -105,13 +106,24 @@ async def test_a_login_role_that_may_not_work_as_ours_fails(database_url: str) -
     await admin.close()
 
 
-async def test_the_vector_index_is_seen_once_it_is_built(database: Database) -> None:
-    model = "o'model:v1"
-    before = await questions.has_vector_index(database, model)
-    await upkeep.ensure_vector_index(database, embedding_model=model, dimension=8, from_rows=-2, memory_mb=64)
+async def test_the_vector_index_of_a_large_organization_is_seen_once_it_is_built(
+    database: Database, database_url: str
+) -> None:
+    owner = await asyncpg.connect(database_url)
+    await add_large_organization(owner, "org_large", 11)
+    await owner.close()
 
-    assert (before, await questions.has_vector_index(database, model)) == (False, True)
-    assert not await questions.has_vector_index(database, "another")
+    async def seen(model: str = MODEL, from_rows: int = 10) -> tuple[int, int]:
+        return await questions.graphs(database, model, from_rows=from_rows)
+
+    before = await seen()
+    await upkeep.ensure_vector_index(
+        database, embedding_model=MODEL, dimension=DIMENSION, from_rows=10, memory_mb=64
+    )
+
+    assert (before, await seen()) == ((1, 0), (1, 1))
+    assert await seen("another") == (1, 0)
+    assert await seen(from_rows=11) == (0, 0)
 
 
 async def test_a_key_that_the_provider_refuses_fails(provider: ScriptedProvider) -> None:

@@ -16,11 +16,14 @@ from app.rag.terms import of_chunk, of_question
 
 
 class Pretending(ScopeSizes):
-    """Says how many chunks the collections of a filter hold, and the whole organization."""
+    """Says how many chunks the collections of a filter hold, and the whole organization, and that it has a graph."""
 
     def __init__(self, visible: int, whole: int) -> None:
         super().__init__()
         self.visible, self.whole = visible, whole
+
+    def has_graph(self, _: str) -> bool:
+        return True
 
     def get(self, key: tuple[str, ...]) -> Scope:
         return Scope(self.whole if len(key) == 1 else self.visible, {"en": 1.0}, rows=100_000)

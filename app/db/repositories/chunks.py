@@ -12,6 +12,7 @@ from app.core.ids import FIRST_OF_SESSIONS
 from app.core.retrieval import Condition, Hit, Operator, Query, Scope, SearchFilter
 from app.db.repositories.base import TextRepository
 from app.db.repositories.search_statement import Form, Shape, retrieval
+from app.db.repositories.vector_indexes import GRAPHS, HAS_GRAPH, index_name
 
 _SMALL_SCOPE: Final = 500
 _SMALL_SELECTION: Final = 2000
@@ -21,6 +22,9 @@ _WINDOW: Final = 300
 _SCOPE_SECONDS: Final = 15.0
 _MAX_SCOPES: Final = 10_000
 _LARGE_PART: Final = 1 / 3
+_CHUNKS_A_STEP: Final = 1_000
+_LEAST_BEAM: Final = 100
+_MOST_BEAM: Final = 1_000
 _SMALLEST_POPULATION: Final = 0.01
 
 
@@ -29,6 +33,7 @@ class ScopeSizes:
 
     def __init__(self) -> None:
         self._scopes: dict[tuple[str, ...], tuple[float, Scope]] = {}
+        self._graphs: dict[str, tuple[float, bool]] = {}
 
     def get(self, key: tuple[str, ...]) -> Scope | None:
         expires, scope = self._scopes.get(key, (0.0, None))
@@ -38,6 +43,16 @@ class ScopeSizes:
         if len(self._scopes) >= _MAX_SCOPES:
             self._scopes.clear()
         self._scopes[key] = (time.monotonic() + _SCOPE_SECONDS, scope)
+
+    def has_graph(self, name: str) -> bool | None:
+        """Whether there is this vector index; None where that has to be asked."""
+        expires, there = self._graphs.get(name, (0.0, None))
+        return there if expires > time.monotonic() else None
+
+    def put_graph(self, name: str, there: bool) -> None:
+        if len(self._graphs) >= _MAX_SCOPES:
+            self._graphs.clear()
+        self._graphs[name] = (time.monotonic() + _SCOPE_SECONDS, there)
 
 
 class ChunkRepository(TextRepository):
@@ -81,19 +96,26 @@ class ChunkRepository(TextRepository):
         """The best chunks of one model's vectors within the filter, best first; exact up to that many in the scope."""
         conditions, parameters = _conditions(where)
         scope = await self.scope(where, sizes)
-        form = Form.EXACT if scope.chunks <= exact_up_to else Form.HNSW
+        form = Form.EXACT
         if scope.chunks <= _SMALL_SCOPE or await self._selects_few(where, conditions, parameters):
             form = Form.SMALL
+        elif scope.chunks > exact_up_to and await self._has_graph(embedding_model, sizes):
+            form = Form.HNSW
         shape = Shape(
             form,
             embedding_model=embedding_model,
             dimension=len(query.embedding),
             nearest=max(_NEAREST, limit),
+            organization_id=self.organization_id if form is Form.HNSW else "",
             conditions=conditions,
             probes_organization=scope.chunks < _LARGE_PART * scope.rows,
             probes_collections=await self._probes_collections(where, scope, sizes),
             explained=explained,
         )
+        if form is Form.HNSW:
+            await self._widen_beam(
+                scope if where.collection_ids is None else await self.scope(SearchFilter(), sizes)
+            )
         if form is not Form.SMALL:
             parameters |= {"window": float(_WINDOW), "visible": float(scope.chunks)}
         rows = await self.session.execute(
@@ -125,6 +147,20 @@ class ChunkRepository(TextRepository):
             },
         )
         return [row.text for row in rows]
+
+    async def _widen_beam(self, organization: Scope) -> None:
+        """In a graph of more than 100,000 chunks a search keeps more candidates, or it would miss more of the nearest."""
+        beam = min(organization.chunks // _CHUNKS_A_STEP, _MOST_BEAM)
+        if beam > _LEAST_BEAM:
+            await self.session.execute(text(_SET_BEAM), {"beam": str(beam)})
+
+    async def _has_graph(self, embedding_model: str, sizes: ScopeSizes) -> bool:
+        name = index_name(GRAPHS, embedding_model, self.organization_id)
+        there = sizes.has_graph(name)
+        if there is None:
+            there = bool(await self.session.scalar(HAS_GRAPH, {"name": name}))
+            sizes.put_graph(name, there)
+        return there
 
     async def boxes_of_pages(self, pages: Sequence[tuple[str, int]]) -> list[Mapping[str, Any]]:
         """Where the lines of each page (document, number) stand; nothing for a page that does not say."""
@@ -172,6 +208,7 @@ SELECT coalesce(sum(chunk_count), 0) AS chunks,
                  WHERE organization_id = :organization_id {condition} GROUP BY language) counted) AS languages
   FROM documents WHERE organization_id = :organization_id {condition}
 """
+_SET_BEAM: Final = "SELECT set_config('hnsw.ef_search', :beam, true)"
 _RANGES: Final = """
 SELECT substr(p.text, r.first + 1, r.past - r.first) AS text
   FROM unnest(CAST(:document_ids AS text[]), CAST(:pages AS int[]), CAST(:starts AS int[]), CAST(:ends AS int[]))

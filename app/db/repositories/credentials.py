@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import text
 
 from app.core.principal import Role, Scope
-from app.db.engine import AnyTransaction
+from app.db.engine import AnyTransaction, LookUps
 
 _KEY: Final = text("""
 SELECT id, organization_id, secret_hash, scopes, collection_ids, last_used_at, rate_limit, bot_id
@@ -52,7 +52,7 @@ class LoggedIn:
 
 
 class CredentialRepository:
-    def __init__(self, session: AnyTransaction) -> None:
+    def __init__(self, session: AnyTransaction | LookUps) -> None:
         self.session = session
 
     async def find_live_key(self, public_part: str) -> StoredKey | None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from app.core.errors import DatabaseUnavailable, StartupError
 from app.core.principal import SYSTEM
 from app.db.engine import Database
+from app.db.repositories.vector_indexes import GRAPHS, HAS_GRAPH, LARGE, MOST_GRAPHS, index_name
 
 ROLES: Final = ("ibid_app", "ibid_system")
 _ROLE_REFUSED: Final = ("42501", "22023")
@@ -164,19 +165,16 @@ async def is_walled(database: Database) -> bool:
         return not await connection.scalar(text("SELECT EXISTS (SELECT FROM documents)"))
 
 
-async def has_vector_index(database: Database, embedding_model: str) -> bool:
-    """Whether a valid HNSW index covers the vectors of this model."""
-    async with database.engine.connect() as connection:
-        return bool(
-            await connection.scalar(
-                text("""
-SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
-                WHERE i.indrelid = to_regclass('chunks') AND a.amname = 'hnsw' AND i.indisvalid
-                  AND strpos(pg_get_expr(i.indpred, i.indrelid), quote_literal(:model)) > 0)
-"""),
-                {"model": embedding_model},
-            )
-        )
+async def graphs(database: Database, embedding_model: str, *, from_rows: int) -> tuple[int, int]:
+    """How many organizations are large enough for a graph of this model's vectors, and how many of them have it."""
+    async with database.unit_of_work(SYSTEM) as session:
+        large = (await session.execute(LARGE, {"from_rows": from_rows, "most": MOST_GRAPHS})).all()
+        needed = [each.organization_id for each in large if each.needed]
+        there = [
+            await session.scalar(HAS_GRAPH, {"name": index_name(GRAPHS, embedding_model, organization_id)})
+            for organization_id in needed
+        ]
+    return len(needed), sum(map(bool, there))
 
 
 async def counts(database: Database) -> Counts:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from sqlalchemy import exists, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import IndexMoved
@@ -16,6 +17,9 @@ CHANNEL: Final = "ibid_index"
 _HOLD: Final = text("SELECT hold_index()")
 _NOTIFY: Final = text("SELECT pg_notify(:channel, '')")
 _TRY_LOCK: Final = text("SELECT pg_try_advisory_xact_lock(hashtext('ibid index switch'))")
+_LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtext('ibid index switch'))")
+_LOCK_WITHIN: Final = text("SELECT set_config('lock_timeout', :milliseconds, true)")
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
 async def hold(session: AnyTransaction, build: str) -> None:
@@ -31,6 +35,20 @@ async def hold(session: AnyTransaction, build: str) -> None:
 async def try_to_lock(session: AsyncSession) -> bool:
     """Hold off all who store chunks until the transaction ends; False while somebody does."""
     return bool(await session.scalar(_TRY_LOCK))
+
+
+async def lock(session: AsyncSession, *, within_seconds: float) -> bool:
+    """The same by waiting for those who do, while all who come later wait behind; False when that took too long."""
+    try:
+        async with session.begin_nested():
+            await session.execute(_LOCK_WITHIN, {"milliseconds": str(round(1000 * within_seconds))})
+            await session.execute(_LOCK)
+            await session.execute(_LOCK_WITHIN, {"milliseconds": "0"})
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        return False
+    return True
 
 
 async def announce(session: AsyncSession) -> None:

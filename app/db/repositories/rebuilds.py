@@ -59,8 +59,9 @@ _TOTAL_OF: Final = text(
 )
 _FORGET_CLAIMS: Final = text("DELETE FROM rebuild_claims")
 
+_LAST_DOCUMENT: Final = text("SELECT max(id) FROM documents")
 _SOME_DOCUMENTS: Final = text("""
-SELECT id FROM documents WHERE id > :after ORDER BY id LIMIT :limit FOR UPDATE
+SELECT id FROM documents WHERE id > :after AND id <= :until ORDER BY id LIMIT :limit FOR UPDATE
 """)
 _REMOVE_OTHERS: Final = text("""
 DELETE FROM chunks WHERE document_id = ANY(CAST(:ids AS text[])) AND embedding_model <> :kept
@@ -268,9 +269,14 @@ class RebuildRepository:
     async def forget_claims(self) -> None:
         await self.session.execute(_FORGET_CLAIMS)
 
-    async def clean(self, *, after: str, kept: str, limit: int) -> str | None:
+    async def last_document(self) -> str:
+        """The last of all documents in the order in which they are cleaned; empty where there is none."""
+        return str(await self.session.scalar(_LAST_DOCUMENT) or "")
+
+    async def clean(self, *, after: str, until: str, kept: str, limit: int) -> str | None:
         """Of some documents remove the chunks of all builds but one; returns the last of them, None at the end."""
-        ids = (await self.session.scalars(_SOME_DOCUMENTS, {"after": after, "limit": limit})).all()
+        between = {"after": after, "until": until, "limit": limit}
+        ids = (await self.session.scalars(_SOME_DOCUMENTS, between)).all()
         if not ids:
             return None
         await self.session.execute(_REMOVE_OTHERS, {"ids": list(ids), "kept": kept})

@@ -21,12 +21,13 @@ from typing import Final
 from sqlalchemy import TextClause, text
 
 from app.core.retrieval import TERM_DIMENSION
+from app.db.repositories.vector_indexes import literal
 
 MAX_WINDOW: Final = 2000
 
 
 class Form(StrEnum):
-    """How the candidates are found: by reading the whole scope, exactly with indexes, or by the HNSW graph."""
+    """How the candidates are found: by reading the whole scope, exactly with indexes, or by the organization's HNSW graph."""
 
     SMALL = "small"
     EXACT = "exact"
@@ -35,12 +36,16 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the plan of a search depends on; `conditions` are on `c`, each beginning with AND."""
+    """What the plan of a search depends on; `conditions` are on `c`, each beginning with AND.
+
+    The organization is part of it only where it has a graph of its own.
+    """
 
     form: Form
     embedding_model: str
     dimension: int
     nearest: int
+    organization_id: str = ""
     conditions: str = ""
     probes_organization: bool = True
     probes_collections: bool = False
@@ -52,7 +57,7 @@ def retrieval(shape: Shape) -> TextClause:
     """The statement of a shape.
 
     It is planned once for all parameters, since that takes a third of the time of running it. So what a plan depends
-    on stands in the text: the model, of which the vector indexes are partial, and how many of the nearest are wanted.
+    on stands in the text: what the vector indexes are partial of, and how many of the nearest are wanted.
     """
     near = "c.embedding <=> CAST(:embedding AS halfvec)"
     order = f"({near}) + 0"  # the planner would take the HNSW graph for scopes that it serves worse than a plain scan
@@ -61,9 +66,7 @@ def retrieval(shape: Shape) -> TextClause:
         near = order = (
             f"CAST(c.embedding AS halfvec({shape.dimension:d})) <=> CAST(:embedding AS halfvec({shape.dimension:d}))"
         )
-    # A colon would begin a parameter of SQLAlchemy's.
-    model = "'" + shape.embedding_model.replace("'", "''").replace(":", "\\:") + "'"
-    whole = f"c.embedding_model = {model}{shape.conditions}"
+    whole = f"c.embedding_model = {literal(shape.embedding_model)}{shape.conditions}"
     # Without the concatenation the planner would combine the term index with a B-tree that only repeats it.
     beside_index = whole.replace("c.collection_id =", "c.collection_id || '' =").replace(
         "c.document_id =", "c.document_id || '' ="
@@ -76,6 +79,7 @@ def retrieval(shape: Shape) -> TextClause:
     return text(
         candidates.format(
             whole=whole,
+            of_graph=f" AND c.organization_id = {literal(shape.organization_id)}" if by_graph else "",
             beside_index=beside_index,
             near=near,
             order=order,
@@ -118,7 +122,7 @@ WITH asked AS MATERIALIZED (
    WHERE c.scoped_terms && (SELECT terms FROM probe) AND {{beside_index}} LIMIT {MAX_WINDOW}
 ), nearest AS MATERIALIZED (
   SELECT c.id, 1 - ({{near}}) AS similarity{{lexical_of_nearest}}
-    FROM searchable_chunks c WHERE {{whole}} ORDER BY {{order}} LIMIT {{nearest}}
+    FROM searchable_chunks c WHERE {{whole}}{{of_graph}} ORDER BY {{order}} LIMIT {{nearest}}
 ), candidates AS MATERIALIZED (
   SELECT * FROM hits
   UNION ALL
@@ -140,7 +144,7 @@ WITH scope AS MATERIALIZED (
   SELECT q.term, q.word,
          q.share * -ln((1.5 + count(s.id)) / ((SELECT count(*) FROM scope) * max(q.population) + 21)) AS weight
     FROM {_ASKED}
-    LEFT JOIN scope s ON s.terms @> ARRAY[q.term]
+    LEFT JOIN scope s ON q.term = ANY(s.terms)
    GROUP BY q.term, q.word, q.share
 ), probe AS MATERIALIZED (
   SELECT {_QUERY} AS query FROM asked
@@ -153,13 +157,16 @@ _RANKS: Final = """\
 rank() OVER (ORDER BY similarity DESC) AS dense_rank,
          CASE WHEN lexical > 0 THEN rank() OVER (ORDER BY lexical DESC NULLS LAST) END AS lexical_rank"""
 
-_RANKED: Final = """, scored AS (
+_RANKED: Final = """, extremes AS MATERIALIZED (
+  SELECT min(similarity) AS least,
+         greatest(max(similarity) - min(similarity), CAST(:dense_spread AS float8), 1e-9) AS spread,
+         greatest(max(lexical), 1e-9) AS most
+    FROM candidates
+), scored AS (
   SELECT id, similarity, coalesce(lexical, 0) AS lexical, {ranks},
-         CAST(:dense_weight AS float8) * (similarity - min(similarity) OVER everything)
-           / greatest(max(similarity) OVER everything - min(similarity) OVER everything, CAST(:dense_spread AS float8), 1e-9)
-         + (1 - CAST(:dense_weight AS float8)) * coalesce(lexical, 0)
-           / greatest(max(lexical) OVER everything, 1e-9) AS score
-    FROM candidates WINDOW everything AS ()
+         CAST(:dense_weight AS float8) * (similarity - (SELECT least FROM extremes)) / (SELECT spread FROM extremes)
+         + (1 - CAST(:dense_weight AS float8)) * coalesce(lexical, 0) / (SELECT most FROM extremes) AS score
+    FROM candidates
 ), best AS MATERIALIZED (
   SELECT * FROM scored ORDER BY score DESC, id LIMIT :limit
 )
