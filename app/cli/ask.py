@@ -121,5 +121,7 @@ def _print_sources(answer: "Answer") -> None:
             )
         print(flush=True)
         terminal.results().print(table)
+    if answer.degraded is not None:
+        notes.print(terminal.BY_WORDS.format(code=answer.degraded))
     if sys.stderr.isatty():
         notes.print(f'To go on: ibid ask --session {answer.session_id} "…"')

@@ -58,7 +58,13 @@ async def _search(settings: "Settings", request: "SearchRequest") -> "list[Hit]"
         from app.services import retrieval
 
         limit = request.top_k or settings.top_k_default
-        return await retrieval.search(service.runtime, service.principal, request.query, limit=limit)
+        return await retrieval.search(
+            service.runtime, service.principal, request.query, limit=limit, degraded=_say_by_words
+        )
+
+
+def _say_by_words(code: str) -> None:
+    terminal.notes().print(terminal.BY_WORDS.format(code=code))
 
 
 def _print_object(hits: "list[Hit]") -> None:

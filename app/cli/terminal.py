@@ -35,6 +35,9 @@ if TYPE_CHECKING:  # they take seconds, which `ibid --help` need not wait for
 T = TypeVar("T")
 
 INTERRUPTED: Final = 130
+BY_WORDS: Final = (
+    "The embedding model could not be asked ({code}): the documents were searched by their words alone."
+)
 _PIPE_WIDTH: Final = 120
 _UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
