@@ -1,9 +1,11 @@
 """Large organizations have a graph of their own, which their searches use; nobody else has one."""
 
 import asyncpg
+import pytest
+from sqlalchemy import text
 
 from app.core.principal import Principal
-from app.core.retrieval import Query, SearchFilter, Trust
+from app.core.retrieval import Query, Scope, SearchFilter, Trust
 from app.db import upkeep
 from app.db.engine import Database
 from app.db.repositories.chunks import ChunkRepository, ScopeSizes
@@ -80,3 +82,30 @@ async def test_a_large_organization_is_searched_by_its_own_graph_once_it_is_ther
     assert len(set(exact) & set(by_graph)) >= 8
     assert all(chunk_id.startswith("chk_org_large") for chunk_id in by_graph)
     await owner.close()
+
+
+@pytest.mark.parametrize(("chunks", "beam"), [(100_000, "100"), (250_000, "250"), (9_000_000, "1000")])
+async def test_the_larger_a_graph_the_more_candidates_are_kept(
+    database: Database, database_url: str, chunks: int, beam: str
+) -> None:
+    owner = await asyncpg.connect(database_url)
+    principal = await add_large_organization(owner, "org_large", 10)
+    await owner.close()
+    sizes = ScopeSizes()
+    sizes.put(("org_large",), Scope(chunks, {"en": 1.0}, rows=chunks))
+    sizes.put_graph(index_name("hnsw", MODEL, "org_large"), True)
+
+    async with database.direct(principal, planned_for_all=True) as session:
+        hits = await ChunkRepository(session, principal).search(
+            Query([1.0] * DIMENSION, [], Trust(1.0, 1e-9)),
+            limit=10,
+            where=SearchFilter(),
+            embedding_model=MODEL,
+            exact_up_to=1_000,
+            sizes=sizes,
+        )
+        kept = await session.scalar(text("SELECT current_setting('hnsw.ef_search')"), {})
+    async with database.direct(principal) as session:
+        afterwards = await session.scalar(text("SELECT current_setting('hnsw.ef_search')"), {})
+
+    assert (len(hits), kept, afterwards) == (10, beam, "100")

@@ -22,6 +22,9 @@ _WINDOW: Final = 300
 _SCOPE_SECONDS: Final = 15.0
 _MAX_SCOPES: Final = 10_000
 _LARGE_PART: Final = 1 / 3
+_CHUNKS_A_STEP: Final = 1_000
+_LEAST_BEAM: Final = 100
+_MOST_BEAM: Final = 1_000
 _SMALLEST_POPULATION: Final = 0.01
 
 
@@ -109,6 +112,10 @@ class ChunkRepository(TextRepository):
             probes_collections=await self._probes_collections(where, scope, sizes),
             explained=explained,
         )
+        if form is Form.HNSW:
+            await self._widen_beam(
+                scope if where.collection_ids is None else await self.scope(SearchFilter(), sizes)
+            )
         if form is not Form.SMALL:
             parameters |= {"window": float(_WINDOW), "visible": float(scope.chunks)}
         rows = await self.session.execute(
@@ -141,6 +148,12 @@ class ChunkRepository(TextRepository):
         )
         return [row.text for row in rows]
 
+    async def _widen_beam(self, organization: Scope) -> None:
+        """In a graph of more than 100,000 chunks a search keeps more candidates, or it would miss more of the nearest."""
+        beam = min(organization.chunks // _CHUNKS_A_STEP, _MOST_BEAM)
+        if beam > _LEAST_BEAM:
+            await self.session.execute(text(_SET_BEAM), {"beam": str(beam)})
+
     async def _has_graph(self, embedding_model: str, sizes: ScopeSizes) -> bool:
         name = index_name(GRAPHS, embedding_model, self.organization_id)
         there = sizes.has_graph(name)
@@ -148,6 +161,18 @@ class ChunkRepository(TextRepository):
             there = bool(await self.session.scalar(HAS_GRAPH, {"name": name}))
             sizes.put_graph(name, there)
         return there
+
+    async def boxes_of_pages(self, pages: Sequence[tuple[str, int]]) -> list[Mapping[str, Any]]:
+        """Where the lines of each page (document, number) stand; nothing for a page that does not say."""
+        rows = await self.session.execute(
+            text(_BOXES),
+            {
+                "organization_id": self.organization_id,
+                "document_ids": [document_id for document_id, _ in pages],
+                "pages": [page for _, page in pages],
+            },
+        )
+        return [json.loads(row.boxes) if row.boxes else {} for row in rows]
 
     async def _probes_collections(self, where: SearchFilter, scope: Scope, sizes: ScopeSizes) -> bool:
         """Whether the collections are terms to look up, and not only conditions on what is found.
@@ -183,10 +208,17 @@ SELECT coalesce(sum(chunk_count), 0) AS chunks,
                  WHERE organization_id = :organization_id {condition} GROUP BY language) counted) AS languages
   FROM documents WHERE organization_id = :organization_id {condition}
 """
+_SET_BEAM: Final = "SELECT set_config('hnsw.ef_search', :beam, true)"
 _RANGES: Final = """
 SELECT substr(p.text, r.first + 1, r.past - r.first) AS text
   FROM unnest(CAST(:document_ids AS text[]), CAST(:pages AS int[]), CAST(:starts AS int[]), CAST(:ends AS int[]))
        WITH ORDINALITY AS r (document_id, page, first, past, place)
+  LEFT JOIN pages p ON p.organization_id = :organization_id AND p.document_id = r.document_id AND p.number = r.page
+ ORDER BY r.place
+"""
+_BOXES: Final = """
+SELECT CAST(p.boxes AS text) AS boxes
+  FROM unnest(CAST(:document_ids AS text[]), CAST(:pages AS int[])) WITH ORDINALITY AS r (document_id, page, place)
   LEFT JOIN pages p ON p.organization_id = :organization_id AND p.document_id = r.document_id AND p.number = r.page
  ORDER BY r.place
 """
