@@ -22,6 +22,7 @@ _FIRST_SECONDS: Final = 0.3
 _TOKENS: Final = 40
 _TOKENS_A_SECOND: Final = 60.0
 _ANSWER_SECONDS: Final = _FIRST_SECONDS + _TOKENS / _TOKENS_A_SECOND
+_MOST_ANSWERS: Final = 2  # a question rewritten, and the answer
 _PACE: Final = {
     "emb_latency": _EMBEDDING_SECONDS,
     "ttft": _FIRST_SECONDS,
@@ -61,9 +62,13 @@ class Own:
 
 @dataclass(slots=True)
 class Added:
-    """What one side added, in milliseconds, an element a chat."""
+    """What one side added, in milliseconds, an element a chat.
+
+    Each of its chats takes `answers` of the provider; with None it may be one more or less, and the chat's time says it.
+    """
 
     side: Side
+    answers: int | None = None
     whole: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
     calls: int = 0
@@ -73,7 +78,9 @@ class Added:
 
     def take_chats(self, outcome: Outcome, own: Own) -> None:
         for latency in outcome.latency_ms:
-            calls = _answers_within(latency - 1000 * _EMBEDDING_SECONDS)
+            calls = self.answers
+            if calls is None:
+                calls = min(_MOST_ANSWERS, _answers_within(latency - 1000 * _EMBEDDING_SECONDS))
             self.calls += calls
             self.whole.append(latency - own.embedding - calls * own.answer)
         self._take_errors(outcome)
@@ -82,7 +89,7 @@ class Added:
         least = 1000 * (_EMBEDDING_SECONDS + _FIRST_SECONDS)
         for first in outcome.first_ms:
             if first >= least:  # a refusal comes before any token of the model could
-                rewritings = _answers_within(first - least)
+                rewritings = min(_MOST_ANSWERS - 1, _answers_within(first - least))
                 self.first.append(first - own.embedding - own.first - rewritings * own.answer)
         self._take_errors(outcome)
 
@@ -96,16 +103,19 @@ def _answers_within(milliseconds: float) -> int:
 
 
 def measure(
-    report: Report, name: str, plan: Plan, provider: Server, product: Side, others: Sequence[Side]
+    report: Report, name: str, plan: Plan, provider: Server, product: Side, others: Sequence[tuple[Side, int]]
 ) -> None:
-    """Ask all sides at a model's pace; leaves the provider answering at once."""
+    """Ask all sides at a model's pace, the others with how many answers each of their chats takes of the provider.
+
+    Leaves the provider answering at once.
+    """
     control(provider, **_PACE)
     own = _own(provider)
     ours = Added(product)
     for round_ in range(plan.rounds):
         _ask(ours, own, provider, plan.chats, seed=round_)
         ours.take_streams(_streamed(product, plan.streams, seed=round_), own)
-    theirs = [Added(side) for side in others]
+    theirs = [Added(side, answers) for side, answers in others]
     for added in theirs:
         _ask(added, own, provider, plan.chats, seed=0)
     control(provider, **_AT_ONCE)
@@ -200,7 +210,7 @@ def _report(report: Report, name: str, ours: Added, theirs: Sequence[Added]) -> 
         if added.calls != added.counted_calls:
             report.notes.append(
                 f"{name}: {added.side.name}: {added.calls} calls by their time, {added.counted_calls:.0f} by the"
-                " provider's count: some added more than an answer takes, and are shown as one answer less"
+                " provider's count: the machine was too busy for these figures"
             )
         if added.first_error:
             report.notes.append(f"{name}: {added.side.name}: first error: {added.first_error}")

@@ -146,7 +146,7 @@ def _beside_plain(
         place = plain_side.prepare(bench.database, bench.database.url(layout.name))
     except Skipped as reason:
         report.notes.append(f"{layout.name}: not compared with a plain LlamaIndex server: {reason}")
-        added.measure(report, layout.name, plan.added, bench.provider, product, [limit])
+        added.measure(report, layout.name, plan.added, bench.provider, product, [(limit, 1)])
         return
     with ExitStack() as stack:
         engines = [
@@ -166,7 +166,8 @@ def _beside_plain(
             for engine in engines:
                 costs[engine.name].append(bench.metered(engine, plan.plain.chats, added.CLIENTS))
         _report_plain(report, layout, costs)
-        added.measure(report, layout.name, plan.added, bench.provider, product, [limit, *engines])
+        others = list(zip((limit, *engines), (1, 2, 1), strict=True))
+        added.measure(report, layout.name, plan.added, bench.provider, product, others)
 
 
 def _report(report: Report, layout: Layout, comparisons: list[Comparison]) -> None:
