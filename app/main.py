@@ -51,6 +51,7 @@ from app.services import (
 )
 from app.services.bot_models import BotModels
 from app.services.budget_facts import BudgetFacts
+from app.services.live import LiveTurns
 from app.services.live_index import LiveIndex, ModelMaker
 from app.services.runtime import Runtime
 from app.services.web_pages import PageFetcher
@@ -171,8 +172,11 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         counters = bursts.Counters(settings.redis_url.get_secret_value() if settings.redis_url else None)
         stack.push_async_callback(counters.aclose)
-        client = await stack.enter_async_context(http_client(settings))
-        checked = await stack.enter_async_context(http_client(settings, policy=provider_policy(settings)))
+        turns = LiveTurns()
+        client = await stack.enter_async_context(http_client(settings, turns=turns))
+        checked = await stack.enter_async_context(
+            http_client(settings, policy=provider_policy(settings), turns=turns)
+        )
         live = await open_index(settings, database, client)
         if indexing.fixed_language(settings) is None:
             await asyncio.to_thread(languages.warm_up)
@@ -210,6 +214,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             analysts=analysts,
             budget_facts=BudgetFacts(budgets_changed, lambda: listener.is_listening),
             circuits=client.circuits,
+            turns=turns,
         )
         stack.push_async_callback(runtime.background.aclose)
         await stack.enter_async_context(relay.running(runtime))
@@ -285,8 +290,10 @@ def open_storage(settings: Settings, database: Database) -> originals.Originals:
         raise StartupError(f"STORAGE_URL can't be used: {error}") from error
 
 
-def http_client(settings: Settings, *, policy: AddressPolicy | None = None) -> HttpClient:
-    """Connects to where the policy lets it; without one, anywhere."""
+def http_client(
+    settings: Settings, *, policy: AddressPolicy | None = None, turns: LiveTurns | None = None
+) -> HttpClient:
+    """Connects to where the policy lets it; without one, anywhere. Streams slower pieces where there are very many turns."""
     return HttpClient(
         connect_timeout_seconds=settings.provider_connect_timeout_seconds,
         read_timeout_seconds=settings.provider_first_token_timeout_seconds,
@@ -294,6 +301,7 @@ def http_client(settings: Settings, *, policy: AddressPolicy | None = None) -> H
         circuits=Circuits(
             failures=settings.provider_breaker_failures, pause_seconds=settings.provider_breaker_seconds
         ),
+        pause_seconds=(lambda: turns.breath_seconds) if turns is not None else lambda: 0.0,
     )
 
 

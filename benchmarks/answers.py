@@ -11,7 +11,7 @@ import statistics
 import string
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ _ORGANIZATION: Final = "Default"
 _SETTLING_SECONDS: Final = 2.0
 
 _CITATION: Final = re.compile(r"\[\d+\]")
+_QUOTE: Final = re.compile(r"(.+?) \[(\d+)\](?: |\Z)", re.DOTALL)
 _ARTICLE: Final = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION: Final = str.maketrans("", "", string.punctuation)
 
@@ -83,6 +84,18 @@ class Asked:
     @property
     def has_right_source(self) -> bool:
         return any(source["source"] == self.question.passage_id for source in self.answer["sources"])
+
+    @property
+    def is_cited(self) -> bool:
+        return any(source["cited"] for source in self.answer["sources"]) and bool(
+            _CITATION.search(self.answer["answer"])
+        )
+
+    def quotes(self) -> Iterator[tuple[str, str]]:
+        """Each quotation, and the passage that it is said to be from."""
+        names = {source["n"]: source["source"] for source in self.answer["sources"]}
+        for quote in _QUOTE.finditer(self.answer["answer"]):
+            yield quote[1], names.get(int(quote[2]), "")
 
     @property
     def has_gold(self) -> bool:
@@ -163,6 +176,7 @@ async def _ask_all(client: Client, count: int | None) -> Report:
     ranks = await _ranks(client, answerable)
     unanswerable = await _ask(client, corpus.unanswerable()[:count], "unanswerable")
     off_topic = await _ask(client, [Question(text, "", ()) for text in OFF_TOPIC], "off topic")
+    answered = [asked for asked in (*found, *unanswerable) if not asked.is_refused]
     seconds = [asked.seconds for asked in (*found, *unanswerable, *off_topic)]
     report.figures.extend(
         [
@@ -175,6 +189,8 @@ async def _ask_all(client: Client, count: int | None) -> Report:
             Figure("right passage among the first five of /search", _share(rank <= 5 for rank in ranks), "%"),
             Figure("nDCG@10 of /search", _ndcg(ranks), "", at_least=0.90),
             Figure("answers that contain a gold answer", _share(a.has_gold for a in found), "%", at_least=60),
+            Figure("answers with a citation", _share(a.is_cited for a in answered), "%", at_least=95),
+            Figure("quotations word for word in their passage", _verbatim(answered), "%", at_least=100),
             Figure("answerable questions refused", _share(a.is_refused for a in found), "%", at_most=10),
             Figure(
                 "unanswerable questions refused", _share(a.is_refused for a in unanswerable), "%", at_least=35
@@ -183,9 +199,16 @@ async def _ask_all(client: Client, count: int | None) -> Report:
             Figure(f"seconds an answer, p50 of {_CONNECTIONS} at a time", percentile(seconds, 50), "s"),
         ]
     )
-    answered = [asked.question.text for asked in off_topic if not asked.is_refused]
-    report.notes.extend(f"off topic, but answered: {text}" for text in answered)
+    strays = [asked.question.text for asked in off_topic if not asked.is_refused]
+    report.notes.extend(f"off topic, but answered: {text}" for text in strays)
     return report
+
+
+def _verbatim(answered: Iterable[Asked]) -> float:
+    """A quotation is shown on one line."""
+    texts = {passage.id: " ".join(passage.text.split()) for passage in corpus.asked_about_first()}
+    quotes = [quote for asked in answered for quote in asked.quotes()]
+    return _share(text in texts.get(passage, "") for text, passage in quotes)
 
 
 async def _ask(client: Client, questions: Sequence[Question], what: str) -> list[Asked]:

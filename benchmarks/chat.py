@@ -1,31 +1,32 @@
-"""Chat over 100,000 chunks beside the limit: latency, throughput and CPU, by the index and exactly."""
+"""Chat over 100,000 chunks: latency, throughput and CPU, by the index and exactly.
 
-import asyncio
+Beside the limit, beside LlamaIndex's own chat engine, and beside what the provider takes by itself.
+"""
+
 import itertools
 import statistics
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from benchmarks import corpus, layouts, seeding
+from benchmarks import added, corpus, layouts, plain_side
 from benchmarks.layouts import DIMS, Layout, Size
-from benchmarks.load import Load, Outcome, drive, together
-from benchmarks.processes import (
-    Postgres,
-    Server,
-    control,
-    python_server,
-    service,
-    simulator,
-    workspace,
-)
-from benchmarks.report import Details, Figure, Report, percentile
+from benchmarks.load import together
+from benchmarks.processes import simulator, workspace
+from benchmarks.report import Details, Figure, Report, Skipped, percentile
+from benchmarks.sides import Bench, Cost, Side, sides
+
+__all__ = ["Side", "run", "sides"]
 
 _WARM_UP: Final = 400
-_SETTLING_SECONDS: Final = 4.0
+_PLAIN: Final = "plain"
+_LEAN: Final = "lean"
+_PLAIN_NOTE: Final = (
+    "the plain LlamaIndex server is what `as_chat_engine` makes by itself: follow-ups rewritten by the model, its `Memory`; the"
+    " lean one searches with the question as it is and has the deprecated `ChatMemoryBuffer`. Each chat of both sides has six"
+    " earlier messages."
+)
 _COLUMNS: Final = (
     "clients",
     "server",
@@ -43,6 +44,16 @@ _COLUMNS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class PlainPlan:
+    """Chats a round; the product's rounds have more, to last about as long."""
+
+    rounds: int
+    warm_up: int
+    chats: int
+    product_chats: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How much is stored and asked; `loads` are concurrency and chats a round."""
 
@@ -50,36 +61,32 @@ class Plan:
     rounds: int
     loads: tuple[tuple[int, int], ...]
     max_seconds: float
+    plain: PlainPlan
+    added: added.Plan
 
     @property
     def chats(self) -> int:
-        return _WARM_UP + self.rounds * sum(count for _, count in self.loads)
+        """So many sessions the product needs."""
+        compared = _WARM_UP + self.rounds * sum(count for _, count in self.loads)
+        return compared + self.plain.rounds * self.plain.product_chats + self.added.sessions
 
 
-_FULL: Final = Plan(Size(100_000, 50, 20_000), 5, ((1, 100), (16, 256), (64, 384)), 15.0)
-_QUICK: Final = Plan(Size(5_000, 8, 2_200), 2, ((1, 20), (16, 64), (64, 96)), 4.0)
-
-
-@dataclass(slots=True)
-class Side:
-    """One of the two that are compared: where it is and what it is asked."""
-
-    name: str
-    server: Server
-    key: str | None
-    bodies: Iterator[dict[str, Any]]
-    costs: "list[Cost]" = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """One load and the CPU, in seconds, that it cost everybody; `chat_calls` are the provider's."""
-
-    outcome: Outcome
-    server_cpu: float
-    postgres_cpu: float
-    provider_cpu: float
-    chat_calls: float
+_FULL: Final = Plan(
+    size=Size(100_000, 50, 20_000),
+    rounds=5,
+    loads=((1, 100), (16, 256), (64, 384)),
+    max_seconds=15.0,
+    plain=PlainPlan(rounds=5, warm_up=64, chats=128, product_chats=512),
+    added=added.Plan(rounds=5, chats=256, streams=64),
+)
+_QUICK: Final = Plan(
+    size=Size(5_000, 8, 2_200),
+    rounds=2,
+    loads=((1, 20), (16, 64), (64, 96)),
+    max_seconds=4.0,
+    plain=PlainPlan(rounds=2, warm_up=16, chats=32, product_chats=96),
+    added=added.Plan(rounds=1, chats=64, streams=32),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,77 +112,61 @@ def run(*, quick: bool) -> Report:
     with workspace() as folder, simulator(folder, dims=DIMS, tokens=40, echo=True) as provider:
         settings = layouts.settings_for(provider, plan.size.exact_up_to)
         with layouts.filled(both, settings, folder) as database:
+            bench = Bench(database, provider, plan.max_seconds)
             for layout in both:
                 with sides(layout, database, provider, settings, folder, chats=plan.chats) as (
                     limit,
                     product,
                 ):
-                    _report(report, layout, _compare(plan, database, provider, limit, product))
+                    _report(report, layout, _compare(plan, bench, limit, product))
+                    if layout.by_index:
+                        _beside_plain(report, plan, layout, bench, (limit, product), folder)
     return report
 
 
-@contextmanager
-def sides(
-    layout: Layout,
-    database: Postgres,
-    provider: Server,
-    settings: dict[str, str],
-    folder: Path,
-    *,
-    chats: int,
-) -> Iterator[tuple[Side, Side]]:
-    """The limit and the product on the same database, the product with a session of six messages for each chat."""
-    url = database.url(layout.name)
-    tenant = layouts.asked_tenant(url)
-    sessions = asyncio.run(seeding.replace_sessions(url, tenant, chats))
-    index = asyncio.run(seeding.vector_index(url, wait=False)) if layout.by_index else None
-    configuration = {
-        "provider": provider.url,
-        "database_url": url,
-        "organization_id": tenant.organization_id,
-        "index": index and asdict(index),
-    }
-    questions = corpus.questions()
-    asked = ({"message": question} for question in itertools.cycle(questions))
-    continued = (
-        {"message": question, "session_id": session}
-        for question, session in zip(itertools.cycle(questions), sessions, strict=False)
-    )
-    with (
-        python_server("benchmarks.limit", configuration, folder) as limit,
-        service({**settings, "DB_URL": url}, folder) as product,
-    ):
-        time.sleep(_SETTLING_SECONDS)  # the service looks after its indexes and statistics first
-        yield Side("limit", limit, None, asked), Side("product", product, tenant.key, continued)
-
-
-def _compare(
-    plan: Plan, database: Postgres, provider: Server, limit: Side, product: Side
-) -> list[Comparison]:
+def _compare(plan: Plan, bench: Bench, limit: Side, product: Side) -> list[Comparison]:
     for side in (limit, product):
-        _chat(side, _WARM_UP, 8, plan.max_seconds)
+        bench.chat(side, _WARM_UP, 8)
     comparisons = []
     for concurrency, count in plan.loads:
         costs: dict[str, list[Cost]] = {"limit": [], "product": []}
         for number in range(plan.rounds):
             for side in (limit, product) if number % 2 else (product, limit):
-                before = _meters(side, database, provider)
-                outcome = _chat(side, count, concurrency, plan.max_seconds)
-                after = _meters(side, database, provider)
-                spent = (b - a for a, b in zip(before, after, strict=True))
-                costs[side.name].append(Cost(outcome, *spent))
+                costs[side.name].append(bench.metered(side, count, concurrency))
         comparisons.append(Comparison(concurrency, costs["limit"], costs["product"]))
     return comparisons
 
 
-def _chat(side: Side, count: int, concurrency: int, max_seconds: float) -> Outcome:
-    bodies = list(itertools.islice(side.bodies, count))
-    return drive(Load(side.server, "/chat", bodies, concurrency, max_seconds, side.key))
-
-
-def _meters(side: Side, database: Postgres, provider: Server) -> tuple[float, float, float, float]:
-    cpu = side.server.cpu_seconds(), database.cpu_seconds(), provider.cpu_seconds()
-    return (*cpu, float(control(provider)["chat"]))
+def _beside_plain(
+    report: Report, plan: Plan, layout: Layout, bench: Bench, sides_: tuple[Side, Side], folder: Path
+) -> None:
+    """LlamaIndex's own chat engine beside the product, and then all of them at a model's pace."""
+    limit, product = sides_
+    try:
+        place = plain_side.prepare(bench.database, bench.database.url(layout.name))
+    except Skipped as reason:
+        report.notes.append(f"{layout.name}: not compared with a plain LlamaIndex server: {reason}")
+        added.measure(report, layout.name, plan.added, bench.provider, product, [limit])
+        return
+    with ExitStack() as stack:
+        engines = [
+            Side(
+                name,
+                stack.enter_context(plain_side.server(place, bench.provider, folder, lean=name == _LEAN)),
+                None,
+                plain_side.bodies(itertools.cycle(corpus.questions())),
+            )
+            for name in (_PLAIN, _LEAN)
+        ]
+        for engine in engines:
+            bench.chat(engine, plan.plain.warm_up, 8)
+        costs: dict[str, list[Cost]] = {side.name: [] for side in (product, *engines)}
+        for _ in range(plan.plain.rounds):
+            costs[product.name].append(bench.metered(product, plan.plain.product_chats, added.CLIENTS))
+            for engine in engines:
+                costs[engine.name].append(bench.metered(engine, plan.plain.chats, added.CLIENTS))
+        _report_plain(report, layout, costs)
+        added.measure(report, layout.name, plan.added, bench.provider, product, [limit, *engines])
 
 
 def _report(report: Report, layout: Layout, comparisons: list[Comparison]) -> None:
@@ -210,6 +201,24 @@ def _report(report: Report, layout: Layout, comparisons: list[Comparison]) -> No
     first_error = together([cost.outcome for c in comparisons for cost in (*c.product, *c.limit)]).first_error
     if first_error:
         report.notes.append(f"{name}: first error: {first_error}")
+
+
+def _report_plain(report: Report, layout: Layout, costs: dict[str, list[Cost]]) -> None:
+    clients = added.CLIENTS
+    table = Details(f"Beside LlamaIndex's own chat engine, {layout.title}", _COLUMNS)
+    table.rows.extend(_row(clients, name, rounds) for name, rounds in costs.items())
+    report.details.append(table)
+    for name, goal in ((_PLAIN, 5), (_LEAN, None)):
+        pairs = zip(costs["product"], costs[name], strict=True)
+        times = statistics.median(
+            ours.outcome.per_second / theirs.outcome.per_second for ours, theirs in pairs
+        )
+        figure = f"{layout.name}: throughput of a {name} LlamaIndex chat engine's, {clients} clients"
+        report.figures.append(Figure(figure, times, "times", at_least=goal))
+        first_error = together([cost.outcome for cost in costs[name]]).first_error
+        if first_error:
+            report.notes.append(f"{layout.name}: {name}: first error: {first_error}")
+    report.notes.append(f"{layout.name}: {_PLAIN_NOTE}")
 
 
 def _row(concurrency: int, name: str, costs: list[Cost]) -> tuple[str | int | float, ...]:

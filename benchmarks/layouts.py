@@ -94,7 +94,7 @@ def _fill(server: Postgres, layout: Layout, model: str, settings: dict[str, str]
     url = seeding.make_database(server, layout.name, template=_EMPTY)
     texts = iter(corpus.many_passages(sum(layout.sizes)))
     asyncio.run(_fill_organizations(url, layout.sizes, texts, model))
-    if sum(layout.sizes) > int(settings["EXACT_SEARCH_MAX_VALUES"]) // DIMS:
+    if max(layout.sizes) > int(settings["EXACT_SEARCH_MAX_VALUES"]) // DIMS:
         with service({**settings, "DB_URL": url}, folder, f"index-{layout.name}"):
             asyncio.run(seeding.vector_index(url, wait=True))
 

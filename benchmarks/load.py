@@ -43,6 +43,8 @@ class Load:
     stream: Stream | None = None
     ramp_seconds: float = 0.0
     """Over which the connections begin one after the other, so that they do not ask in step."""
+    seed: int | None = None
+    """With it they begin at random moments of the ramp, some of them together, as people do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def drive(load: Load) -> Outcome:
         "concurrency": load.concurrency,
         "max_seconds": load.max_seconds,
         "ramp_seconds": load.ramp_seconds,
+        "seed": load.seed,
         "grace_seconds": GRACE_SECONDS,
         "stream": stream and {"piece": stream.piece, "end": stream.end, "failure": stream.failure},
     }

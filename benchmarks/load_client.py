@@ -5,6 +5,7 @@ Kept light, so that it is not what is measured: prepared bytes, one parser in C,
 
 import asyncio
 import json
+import random
 import sys
 import time
 from collections.abc import Iterator
@@ -128,7 +129,11 @@ async def main(spec: dict[str, Any]) -> dict[str, Any]:
     started, cpu = time.perf_counter(), time.process_time()
     deadline = started + spec["max_seconds"]
     concurrency = spec["concurrency"]
-    waits = [spec["ramp_seconds"] * place / concurrency for place in range(concurrency)]
+    shares = [place / concurrency for place in range(concurrency)]
+    if spec["seed"] is not None:
+        chance = random.Random(spec["seed"])
+        shares = [chance.random() for _ in shares]
+    waits = [spec["ramp_seconds"] * share for share in shares]
     tasks = [
         asyncio.create_task(work(spec["port"], requests, tally, wait_seconds=wait, deadline=deadline))
         for wait in waits

@@ -172,9 +172,11 @@ def control(provider: Server, **values: float) -> dict[str, Any]:
 
 
 @contextmanager
-def python_server(module: str, configuration: Mapping[str, Any], folder: Path) -> Iterator[Server]:
+def python_server(
+    module: str, configuration: Mapping[str, Any], folder: Path, *, python: Path = Path(sys.executable)
+) -> Iterator[Server]:
     """A server of this package: `python -m module CONFIGURATION`."""
-    command = [sys.executable, "-m", module, json.dumps(configuration)]
+    command = [str(python), "-m", module, json.dumps(configuration)]
     with _server(command, {}, folder, module) as server:
         yield server
 

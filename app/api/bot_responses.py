@@ -1,6 +1,7 @@
 """Bots as clients see them: with everything for those who manage them, never with a key."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 from fastapi import Response
@@ -9,6 +10,7 @@ from app.api.entity_tags import etag
 from app.api.schemas import bots as schemas
 from app.core.access import Visibility
 from app.core.bot_settings import Place, to_json
+from app.core.bots import Bot, BotSettings
 from app.core.principal import Principal, Scope
 from app.db.models import BotVersion
 from app.db.repositories.bot_statistics import AnswerCounts, Statistics
@@ -41,6 +43,23 @@ def bot_response(described: Described, response: Response | None = None) -> sche
         created_by=bot.created_by,
         created_at=bot.created_at,
         updated_at=bot.updated_at,
+    )
+
+
+def default_response(bot: Bot) -> schemas.DefaultBotResponse:
+    """The environment's bot; whether there is a key, never which."""
+    settings = BotSettings(**{field.name: getattr(bot, field.name) for field in fields(BotSettings)})
+    shown = settings_response(Version(settings, {})).model_dump()
+    return schemas.DefaultBotResponse(
+        **{**shown, "has_api_key": not bot.answers_extractively}, **default_summary(bot).model_dump()
+    )
+
+
+def default_summary(bot: Bot) -> schemas.BotSummaryResponse:
+    return schemas.BotSummaryResponse(
+        id=bot.id,
+        name=bot.name,
+        description="The bot of the service's settings: it answers where no other one is named.",
     )
 
 

@@ -3,11 +3,13 @@
 Imported with the first connection alone: the SDK takes 15 MB, which a process that no agent talks to does not need.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
+import anyio
 from mcp import types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
@@ -15,7 +17,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from app import __version__
 from app.api import quotas
@@ -50,7 +52,56 @@ logging.getLogger("mcp").setLevel(logging.WARNING)
 
 
 async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer one request, whose caller is in its scope. It ends with it, and all that it has begun."""
+    """Answer one request, whose caller is in its scope. It ends with it, and all that it has begun.
+
+    When the agent goes away first, the work is cancelled, and with it what a model was asked: the SDK would go on.
+    """
+    connection = _Connection(receive)
+    answering = asyncio.create_task(_answer(scope, connection.receive, send))
+    leaving = asyncio.create_task(connection.left.wait())
+    try:
+        await asyncio.wait([answering, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if answering.done():
+            answering.result()
+    finally:
+        connection.close()
+        leaving.cancel()
+        if not answering.done():
+            answering.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([answering])
+
+
+class _Connection:
+    """What comes from an agent; from the end of its request on somebody listens whether it is still there."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._listening: asyncio.Task[None] | None = None
+        self.left = asyncio.Event()
+
+    async def receive(self) -> Message:
+        if self._listening is not None:
+            await self.left.wait()
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.left.set()
+        elif not message.get("more_body", False):
+            self._listening = asyncio.create_task(self._listen())
+        return message
+
+    async def _listen(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.left.set()
+
+    def close(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+
+
+async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
     manager = StreamableHTTPSessionManager(
         app=_server,
         json_response=True,
@@ -92,14 +143,18 @@ async def _search(
 ) -> types.CallToolResult:
     asked = schemas.SearchArguments.model_validate(arguments)
     await quotas.count_caller(request, runtime, Activity.SEARCH, principal)
+    failures: list[str] = []
     hits = await retrieval.search(
         runtime,
         principal,
         asked.query,
         limit=asked.top_k or runtime.settings.top_k_default,
         where=asked.where(),
+        degraded=failures.append,
     )
-    found = schemas.SearchOutcome(results=[schemas.Passage.of(hit) for hit in hits])
+    found = schemas.SearchOutcome(
+        results=[schemas.Passage.of(hit) for hit in hits], degraded=next(iter(failures), None)
+    )
     text = "\n\n".join(
         f"[{n}] {hit.title}, page {hit.page} ({hit.uri})\n{hit.text}"
         for n, hit in enumerate(found.results, 1)

@@ -157,6 +157,7 @@ def answer_fields(answer: answers.Answer) -> dict[str, Any]:
         "finish_reason": answer.finish_reason,
         "fallback": answer.fallback is not None,
         "fallback_reason": answer.fallback,
+        "degraded": answer.degraded,
         "pending_documents": [
             schemas.PendingDocument.model_validate(document) for document in answer.pending_documents
         ],

@@ -436,12 +436,24 @@ class Settings(BaseSettings):
         description="How long an answer waits for a file of its session that is still being read, before it goes on"
         " without.",
     )
+    search_by_words: bool = Field(
+        True,
+        description="Whether questions are searched by their words alone while the embedding provider fails or does not answer; who"
+        " asked is told so. False answers with the provider's failure.",
+    )
     session_retention_days: int = Field(
         0,
         ge=0,
         le=36_500,
         description="Sessions that were not used for so many days are deleted with their messages, links and files; 0 keeps"
         " them.",
+    )
+    usage_retention_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Calls of models that are older than so many days go from the ledger that GET /usage reads, a whole day (UTC)"
+        " at a time; 0 keeps them. The last 32 days stay in any case, since budgets of a month are counted from them.",
     )
     share_links: bool = Field(
         True,

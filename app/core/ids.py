@@ -11,7 +11,8 @@ from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
-_SHIFTS: Final = range(120, -1, -10)
+_MOMENT_SHIFTS: Final = range(40, -1, -10)
+_RANDOM_SHIFTS: Final = range(70, -1, -10)
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -40,8 +41,21 @@ class Prefix(StrEnum):
 
 def new(prefix: Prefix) -> str:
     """A fresh id of one type, for example `doc_01jd3v7q2mzt5w0c9h6k8n4r3x`."""
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    return f"{prefix}_{''.join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])}"
+    return several(prefix, 1)[0]
+
+
+def several(prefix: Prefix, count: int) -> list[str]:
+    """So many of one moment; to ask for their random bits at once takes a fourth of the time."""
+    moment = f"{prefix}_{_text(time.time_ns() // 1_000_000, _MOMENT_SHIFTS)}"
+    bits = secrets.token_bytes(10 * count)
+    return [
+        moment + _text(int.from_bytes(bits[start : start + 10]), _RANDOM_SHIFTS)
+        for start in range(0, 10 * count, 10)
+    ]
+
+
+def _text(value: int, shifts: range) -> str:
+    return "".join([_PAIRS[value >> shift & 1023] for shift in shifts])
 
 
 FIRST_OF_SESSIONS: Final = f"{Prefix.SESSION_FILES}_"

@@ -128,8 +128,10 @@ class Hit:
     `score` is the fused relevance (0 to 1, higher is better), `similarity` the cosine to the question (-1 to 1), and
     `coverage` the share (0 to 1) of the question's weighed words that the chunk contains. `lexical` is the BM25 of its
     terms, and the ranks are those of each leg among the candidates, if they were asked for. `heading` is the path of headings
-    that it stands under, `pages` how many its document has. `relevance` (0 to 1) is how
-    much it has to do with the question, and `needed` how much it should have to be answered from.
+    that it stands under, `pages` how many its document has, `has_layout` whether it is of a format
+    that says where on a page a text stands. `relevance` (0 to 1) is how
+    much it has to do with the question, `needed` how much it should have to be answered from, and
+    `doubt` (0 to 1) how far it is from being surely about its subject.
     """
 
     chunk_id: str
@@ -149,8 +151,10 @@ class Hit:
     lexical_rank: int | None = None
     heading: str | None = None
     pages: int = 1
+    has_layout: bool = False
     relevance: float = 0.0
     needed: float = 0.0
+    doubt: float = 0.0
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.score):

@@ -4,7 +4,6 @@ import re
 from typing import Final
 
 _TITLE_CHARACTERS: Final = 80
-_NUL: Final = re.compile("\0")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NAME_CHARACTERS: Final = 255
 # Controls, marks of direction, separators of lines, and characters without a shape.
@@ -19,7 +18,12 @@ def clean(text: str) -> str:
 
     Line ends, combining marks and everything else stay as they are.
     """
-    return _SURROGATE.sub("\ufffd", _NUL.sub("", text))
+    text = text.replace("\0", "")
+    try:
+        text.encode()  # finds a surrogate ten times as fast as looking for one does
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
 
 
 def file_name(given: str | None) -> str | None:

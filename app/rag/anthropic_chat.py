@@ -10,6 +10,7 @@ from typing import Any, Final
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 
 from app.rag import chat_replies
+from app.rag.chat_replies import Event
 from app.rag.errors import ChatRefused
 from app.rag.http_chat import HttpChat
 from app.rag.provider_http import Stream
@@ -74,7 +75,7 @@ class AnthropicChat(HttpChat):
 
     @staticmethod
     def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
-        return _pieces(reply)
+        return chat_replies.pieces(reply, _Reader().event)
 
 
 def _divided(messages: Sequence[ChatMessage]) -> tuple[str, list[dict[str, str]]]:
@@ -91,32 +92,31 @@ def _divided(messages: Sequence[ChatMessage]) -> tuple[str, list[dict[str, str]]
     return "\n\n".join(system), turns
 
 
-async def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
-    usage: dict[str, Any] = {}
-    stop_reason: str | None = None
-    try:
-        async for line in chat_replies.lines(reply):
-            if not line.startswith(_DATA):
-                continue
-            event = chat_replies.json_object(line[len(_DATA) :])
-            match event["type"]:
-                case "message_start":
-                    usage |= event["message"].get("usage") or {}
-                case "content_block_delta" if event["delta"]["type"] == "text_delta":
-                    yield chat_replies.piece(event["delta"]["text"], {"choices": []})
-                case "message_delta":
-                    stop_reason = event["delta"].get("stop_reason") or stop_reason
-                    usage |= event.get("usage") or {}
-                case "message_stop":
-                    yield chat_replies.piece(None, _ended(stop_reason, usage))
-                    return
-                case "error":
-                    kind = str((event.get("error") or {}).get("type"))
-                    raise ChatRefused(
-                        status=_STATUS_OF_ERROR.get(kind, _SERVER_ERROR), retry_after_seconds=None
-                    )
-    finally:
-        await reply.aclose()
+class _Reader:
+    """Of one stream: how it ends is told in several events."""
+
+    def __init__(self) -> None:
+        self._usage: dict[str, Any] = {}
+        self._stop_reason: str | None = None
+
+    def event(self, line: bytes) -> Event | None:
+        if not line.startswith(_DATA):
+            return None
+        event = chat_replies.json_object(line[len(_DATA) :])
+        match event["type"]:
+            case "message_start":
+                self._usage |= event["message"].get("usage") or {}
+            case "content_block_delta" if event["delta"]["type"] == "text_delta":
+                return Event(event["delta"]["text"])
+            case "message_delta":
+                self._stop_reason = event["delta"].get("stop_reason") or self._stop_reason
+                self._usage |= event.get("usage") or {}
+            case "message_stop":
+                return Event(raw=_ended(self._stop_reason, self._usage), is_last=True)
+            case "error":
+                kind = str((event.get("error") or {}).get("type"))
+                raise ChatRefused(status=_STATUS_OF_ERROR.get(kind, _SERVER_ERROR), retry_after_seconds=None)
+        return None
 
 
 def _ended(stop_reason: str | None, usage: dict[str, Any]) -> dict[str, Any]:

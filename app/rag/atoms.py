@@ -8,7 +8,7 @@ import re
 import unicodedata
 from array import array
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -50,6 +50,7 @@ _ATOM: Final = re.compile(
 _SPACES: Final = re.compile(f"[{SPACE}]")
 
 _LONGEST_WORD: Final = 48
+_MOST_COUNTED: Final = 32_768
 # Below that the one way to read is as quick as the other.
 _WORTH_IT: Final = 400
 _WINDOW: Final = 20_000
@@ -132,7 +133,7 @@ class _Reader:
             if kind == WORD:
                 continued = start == self._end and self._kind == WORD
                 is_long = continued or end - start > _LONGEST_WORD
-                tokens = most_tokens + 1 if is_long else _count_tokens(text[start:end])
+                tokens = most_tokens + 1 if is_long else _COUNTED[text[start:end]]
             if tokens > most_tokens:
                 _append_pieces(self.atoms, text, start, end, cut=cut, most_tokens=most_tokens)
             elif tokens or not text[start:end].isspace():
@@ -151,7 +152,7 @@ class _Reader:
         if (word_ends - word_starts > _LONGEST_WORD).any():
             return False
         words = map(part.__getitem__, map(slice, word_starts.tolist(), word_ends.tolist()))
-        counted = list(map(_count_tokens, words))
+        counted = list(map(_COUNTED.__getitem__, words))
         if counted and max(counted) > self._most_tokens:
             return False
         starts = np.flatnonzero((in_word[1:-1] & ~in_word[:-2]) | (kinds > WORD))
@@ -218,9 +219,18 @@ def _traits() -> NDArray[np.uint8]:
     return traits
 
 
-@lru_cache(maxsize=32_768)
-def _count_tokens(word: str) -> int:
-    return len(load_tokenizer().encode(word, add_special_tokens=False))
+class _Counted(dict[str, int]):
+    """The tokens of words, remembered: asked for every word of a document, so it costs less than a call."""
+
+    def __missing__(self, word: str) -> int:
+        tokens = len(load_tokenizer().encode(word, add_special_tokens=False))
+        if len(self) >= _MOST_COUNTED:
+            self.clear()
+        self[word] = tokens
+        return tokens
+
+
+_COUNTED: Final = _Counted()
 
 
 def bound_tokens(piece: str) -> int:

@@ -1,9 +1,9 @@
 """What the chat providers' answers have in common, however each of them words the rest."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 
@@ -14,15 +14,70 @@ from app.rag.provider_http import Stream
 EMPTY: Final = ChatMessage(role=MessageRole.ASSISTANT, content="")
 
 
-async def lines(reply: Stream) -> AsyncGenerator[bytes, None]:
-    """The lines of the body. JSON has no raw line ends, so splitting bytes never cuts a character's event."""
+_NOTHING_MORE: Final[Mapping[str, Any]] = {"choices": []}
+
+
+class Event(NamedTuple):
+    """What a line of a stream says: text, how the answer ended (in the words of OpenAI), or that it is over."""
+
+    text: str | None = None
+    raw: Mapping[str, Any] | None = None
+    is_last: bool = False
+
+
+Read = Callable[[bytes], Event | None]
+"""A line's event, None where it has none. Raises what makes the answer a failed one."""
+
+
+async def pieces(reply: Stream, read: Read) -> AsyncGenerator[ChatResponse, None]:
+    """The answer of a stream, which is closed in the end. What has arrived together is one piece: each goes through a dozen hands.
+
+    It is one object, changed for each piece: making another takes longer than all that is done with it.
+    """
+    piece = ChatResponse(message=EMPTY)
+    fields = piece.__dict__
+    try:
+        async for lines in _batches(reply):
+            said: list[str] = []
+            failure: Exception | None = None
+            is_over = False
+            for line in lines:
+                try:
+                    event = read(line)
+                except Exception as error:  # whatever it is: what was said before it is told first
+                    failure = error
+                    break
+                if event is None:
+                    continue
+                if event.text:
+                    said.append(event.text)
+                if event.raw is not None:
+                    fields["delta"], fields["raw"] = "".join(said), event.raw
+                    said.clear()
+                    yield piece
+                if event.is_last:
+                    is_over = True
+                    break
+            if said:
+                fields["delta"], fields["raw"] = "".join(said), _NOTHING_MORE
+                yield piece
+            if failure is not None:
+                raise failure
+            if is_over:
+                return
+    finally:
+        await reply.aclose()
+
+
+async def _batches(reply: Stream) -> AsyncGenerator[list[bytes], None]:
+    """The lines of the body, those together that came together. JSON has no raw line ends, so no event is cut."""
     rest = b""
     async for chunk in reply.pieces():
         *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line
+        if whole:
+            yield whole
     if rest:
-        yield rest
+        yield [rest]
 
 
 def require_ok(status: int, headers: Mapping[str, str]) -> None:
@@ -38,11 +93,6 @@ async def require_open(reply: Stream) -> None:
     except ChatRefused:
         await reply.aclose()
         raise
-
-
-def piece(delta: str | None, raw: Mapping[str, Any]) -> ChatResponse:
-    """A piece of a stream; `raw` in the words of OpenAI."""
-    return ChatResponse.model_construct(message=EMPTY, delta=delta, raw=raw)
 
 
 def in_words_of_openai(

@@ -56,12 +56,14 @@ _ANAPHORA = frozenset(
 class Passage:
     """A retrieved passage: its source's number, its text, the title of its document.
 
-    What the title says counts as said throughout the passage; a title is never quoted.
+    What the title says counts as said throughout the passage; a title is never quoted. `doubt` (0 to 1) is how far the search
+    is from being sure that it has to do with the question.
     """
 
     n: int
     text: str
     title: str = ""
+    doubt: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

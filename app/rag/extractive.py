@@ -42,11 +42,19 @@ FURTHER_QUOTE_COVERAGE = 0.5
 
 # What each feature adds to the log-odds that the question is answered (at even odds of its being answerable).
 CONFIDENCE_BASE = -0.8
-CONFIDENCE_COVERAGE = 1.9
+CONFIDENCE_COVERAGE = 1.1
 # For no coverage at all, and in proportion below LOW_COVERAGE.
-CONFIDENCE_LOW_COVERAGE = -1.9
-CONFIDENCE_CONTRADICTION = -1.5
-CONFIDENCE_MISSING_NAMES = -1.1
+CONFIDENCE_LOW_COVERAGE = -0.7
+CONFIDENCE_CONTRADICTION = -1.6
+CONFIDENCE_MISSING_NAMES = -1.2
+# Names of the question that the passage has in other sentences: often it says of them something else.
+CONFIDENCE_NAMES_ELSEWHERE = -1.0
+MOST_NAMES_ELSEWHERE = 0.4
+# For each term: to cover many is less of a coincidence.
+CONFIDENCE_TERM = 0.08
+COUNTED_TERMS = 4, 10
+# For passages that have nothing to do with the question, in proportion where the search is not sure that they have.
+CONFIDENCE_DOUBT = -4.0
 LOW_COVERAGE = 0.4
 
 
@@ -88,9 +96,10 @@ def extract(
     # A heading only announces an answer: it is quoted when nothing that is said can be. A question never is.
     said = [each for each in ranked if each.candidate.kind not in (Kind.HEADING, Kind.QUESTION)]
     headings = [each for each in ranked if each.candidate.kind is Kind.HEADING]
+    doubt = min(passage.doubt for passage in passages)
     surest = 0.0
     for group in filter(None, (said, headings)):
-        confidence = _confidence(asked, group[0])
+        confidence = _confidence(asked, group[0], doubt)
         if confidence >= min_confidence:
             return ExtractiveAnswer(
                 _quotes(passages, _chosen(asked, group, candidates, max_quotes)), confidence
@@ -115,13 +124,16 @@ def _rank(question: Question, found: Evidence) -> float:
     )
 
 
-def _confidence(question: Question, best: Evidence) -> float:
+def _confidence(question: Question, best: Evidence, doubt: float) -> float:
     log_odds = (
         CONFIDENCE_BASE
         + CONFIDENCE_COVERAGE * best.coverage
         + CONFIDENCE_LOW_COVERAGE * max(0.0, 1 - best.coverage / LOW_COVERAGE)
         + CONFIDENCE_CONTRADICTION * evidence.contradicts(question, best.candidate)
         + CONFIDENCE_MISSING_NAMES * best.missing_names
+        + CONFIDENCE_NAMES_ELSEWHERE * min(best.names_elsewhere, MOST_NAMES_ELSEWHERE)
+        + CONFIDENCE_TERM * min(max(len(question.terms), COUNTED_TERMS[0]), COUNTED_TERMS[1])
+        + CONFIDENCE_DOUBT * doubt
     )
     return 1 / (1 + math.exp(-log_odds))
 

@@ -54,6 +54,9 @@ _FOREIGN_LANGUAGE: Final = 0.3
 _ACROSS_LANGUAGES: Final = 0.75
 _ACROSS_LANGUAGES_BY_NAMES: Final = 0.5
 _MEANING_ALONE: Final = 0.65
+_WORDS_ALONE: Final = 0.75
+_SURE: Final = 1.5
+"""Of the relevance that is needed: hardly an answerable question has less, and most that are about something else do."""
 _SHARE_POINTING_BACK: Final = 0.7
 _SHARE_OF_AKIN: Final = 0.8
 _YEAR: Final = re.compile(r"(?<!\w)(?:19|20)\d\d(?!\w)")
@@ -97,11 +100,24 @@ def relevance(similarity: float, coverage: float, *, written: bool) -> float:
     return min(max(by_both if written else max(by_both, _MEANING_ALONE * similarity), 0.0), 1.0)
 
 
+def relevance_by_words(coverage: float) -> float:
+    """The same where nothing is known of meanings: a passage of half of the words is as good as one that is near as well."""
+    return min(max(_WORDS_ALONE * coverage, 0.0), 1.0)
+
+
 def needed_relevance(embedding_model: str, *, spoken: str) -> float:
     """The least relevance of a passage that is worth answering a question in this language from."""
     profile = _profile(embedding_model)
     known = profile.languages is None or spoken in profile.languages
     return profile.needed if known else profile.needed_elsewhere
+
+
+def doubt(embedding_model: str, relevance: float, *, needed: float, spoken: str) -> float:
+    """How far a passage is from being surely about the question's subject, 0 to 1; in a language that the model knows little of
+    relevances say too little for that.
+    """
+    sure = _SURE * needed if understands(embedding_model, spoken) else needed
+    return max(0.0, 1 - relevance / sure) if sure > 0 else 0.0
 
 
 def understands(embedding_model: str, spoken: str) -> bool:

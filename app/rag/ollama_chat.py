@@ -12,6 +12,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 
 from app.core.text import estimate_tokens
 from app.rag import chat_replies
+from app.rag.chat_replies import Event
 from app.rag.errors import ChatRefused
 from app.rag.http_chat import HttpChat
 from app.rag.provider_http import Stream
@@ -50,7 +51,7 @@ class OllamaChat(HttpChat):
 
     @staticmethod
     def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
-        return _pieces(reply)
+        return chat_replies.pieces(reply, _event)
 
 
 def _window(needed: int, most: int) -> int:
@@ -61,22 +62,14 @@ def _window(needed: int, most: int) -> int:
     return min(window, most)
 
 
-async def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
-    try:
-        async for line in chat_replies.lines(reply):
-            if not line.strip():
-                continue
-            event = chat_replies.json_object(line)
-            if "error" in event:
-                raise ChatRefused(status=_SERVER_ERROR, retry_after_seconds=None)
-            text = event["message"].get("content")
-            if not event["done"]:
-                yield chat_replies.piece(text, {"choices": []})
-                continue
-            yield chat_replies.piece(text, _ended(event))
-            return
-    finally:
-        await reply.aclose()
+def _event(line: bytes) -> Event | None:
+    if not line.strip():
+        return None
+    event = chat_replies.json_object(line)
+    if "error" in event:
+        raise ChatRefused(status=_SERVER_ERROR, retry_after_seconds=None)
+    text = event["message"].get("content")
+    return Event(text, _ended(event), is_last=True) if event["done"] else Event(text)
 
 
 def _ended(answer: dict[str, Any]) -> dict[str, Any]:

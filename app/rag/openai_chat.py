@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 
-from app.core.json_bytes import to_json
+from app.core.json_bytes import from_json, to_json
 from app.rag import chat_replies
+from app.rag.chat_replies import Event
 from app.rag.http_chat import HttpChat
 from app.rag.provider_http import Stream
 
@@ -21,6 +22,7 @@ _REASONING_MODELS: Final = ("o1", "o3", "o4", "gpt-5")
 
 _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
+_OVER: Final = Event(is_last=True)
 
 
 class OpenAIChat(HttpChat):
@@ -52,26 +54,21 @@ class OpenAIChat(HttpChat):
 
     @staticmethod
     def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
-        return _pieces(reply)
+        return chat_replies.pieces(reply, _event)
 
 
-async def _pieces(reply: Stream) -> AsyncGenerator[ChatResponse, None]:
-    """One object, changed for each piece: making another takes longer than all that is done with it."""
-    piece = ChatResponse(message=chat_replies.EMPTY)
-    fields = piece.__dict__
-    try:
-        async for line in chat_replies.lines(reply):
-            if not line.startswith(_DATA):
-                continue
-            data = line[len(_DATA) :].strip()
-            if data == _DONE:
-                return
-            event = json.loads(data)
-            if event.get("error"):  # some servers report a failure inside of the stream
-                raise ValueError("the provider sent an error event")
-            choices = event["choices"]
-            delta = (choices[0].get("delta") or {}).get("content") if choices else None
-            fields["delta"], fields["raw"] = delta, event
-            yield piece
-    finally:
-        await reply.aclose()
+def _event(line: bytes) -> Event | None:
+    if not line.startswith(_DATA):
+        return None
+    data = line[len(_DATA) :].strip()
+    if data == _DONE:
+        return _OVER
+    event = from_json(data)
+    if event.get("error"):  # some servers report a failure inside of the stream
+        raise ValueError("the provider sent an error event")
+    choices = event["choices"]
+    if not choices:
+        return Event(raw=event)
+    text = (choices[0].get("delta") or {}).get("content")
+    tells_more = choices[0].get("finish_reason") or event.get("usage")
+    return Event(text, event if tells_more else None)

@@ -194,7 +194,7 @@ def decode(body: bytes, *, count: int) -> tuple[Vectors, int | None]:
         answer = _ANSWER.validate_json(body)
         items = answer.data
         rows = {place if item.index is None else item.index: item for place, item in enumerate(items)}
-        vectors = np.stack([_row(rows.pop(place).embedding) for place in range(count)])
+        vectors = _rows([rows.pop(place).embedding for place in range(count)])
     except (ValueError, LookupError) as error:
         raise UnexpectedEmbedding("its answer can't be read") from error
     if rows:
@@ -235,6 +235,15 @@ def _may_pass(error: EmbeddingUnavailable) -> bool:
     return (
         error.status is None or error.status in _PASSING or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
     )
+
+
+def _rows(embeddings: Sequence[str | list[float]]) -> Vectors:
+    """All at once where they are of one length, which is all of them but one by one a third of the work."""
+    texts = [embedding for embedding in embeddings if isinstance(embedding, str) and embedding[-1:] != "="]
+    if len(texts) == len(embeddings) and len(set(map(len, texts))) == 1 and len(texts[0]) % 16 == 0:
+        numbers = np.frombuffer(binascii.a2b_base64("".join(texts), strict_mode=True), "<f4")
+        return numbers.reshape(len(texts), -1)
+    return np.stack([_row(embedding) for embedding in embeddings])
 
 
 def _row(embedding: str | list[float]) -> NDArray[np.float32]:

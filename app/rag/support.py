@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from app.rag import facts, languages, questions, refusals, sentences
+from app.rag import equivalents, facts, questions, refusals, sentences, wording
 from app.rag.facts import Number
 from app.rag.sentences import Span, Word
 
@@ -31,6 +31,15 @@ LEAST_COVERAGE: Final = 0.6
 _LEAST_OF_CLAUSE: Final = 0.6
 _OTHER_LANGUAGE_COVERAGE: Final = 0.25
 _LEAST_PREFIX: Final = 5
+_LEAST_LIKE: Final = 3
+_LEAST_ALIKE: Final = 0.5
+"""From this share of a statement's words in the order of one sentence on, the two are laid beside each other."""
+_MOST_COMPARED: Final = 5
+_LEAST_INVENTED: Final = 2
+_BREAKS: Final = re.compile(r"[,:](?!\d)|[;()–—]")
+_LABEL: Final = re.compile(r"(?:[-*•] )?\*{2}([^*\n]{1,80}?):?\*{2}:? +(?=\w)")
+"""Before a statement of a list: what it is about, or what it says, in short."""
+_COPULAS: Final = frozenset("is are was were adalah ialah".split())
 _LEAST_COPY: Final = 4
 """In words: from so many in their order a statement is a copy of its source."""
 _CLAUSES: Final = re.compile(
@@ -90,6 +99,7 @@ class _Source:
     language: str
     sentences: tuple[_Text, ...]
     keys: frozenset[str]
+    stems: frozenset[str]
 
 
 def check(answer: str, sources: Mapping[int, tuple[str, str]]) -> list[Citation]:
@@ -166,6 +176,14 @@ def _supports(statement: str, title: str, text: str) -> tuple[bool | None, Span 
     if place >= 0:
         return True, Span(place, place + len(statement)), 1.0
     source = _read(text[:_MOST_SOURCE_CHARACTERS], title)
+    label = _LABEL.match(statement)
+    if label and all(
+        word.key in source.keys or _has(_stem(word.key, source.language), source.stems)
+        for word in _words(label[1])
+    ):
+        supported, span, coverage = _supports(statement[label.end() :], title, text)
+        if supported:
+            return supported, span, coverage
     said = _said(statement, 0, len(statement), source.language)
     best, coverage = _best_window(said, source)
     if coverage < _OTHER_LANGUAGE_COVERAGE and _is_in_another_language(statement, said, source):
@@ -181,6 +199,8 @@ def _supports(statement: str, title: str, text: str) -> tuple[bool | None, Span 
         and not _is_denied(statement, said, best)
         and not _is_exchanged(statement, said, best)
         and not _is_replaced(said, best, source.language)
+        and not _is_altered(said, source)
+        and not _is_invented(said, source)
     )
     return supported, span, coverage
 
@@ -189,8 +209,10 @@ def _supports(statement: str, title: str, text: str) -> tuple[bool | None, Span 
 def _read(text: str, title: str) -> _Source:
     language = refusals.language_of(text[:_LANGUAGE_CHARACTERS])
     found = [_said(text, start, end, language) for start, end, *_ in sentences.split(text)[:_MOST_SENTENCES]]
-    keys = {key for each in found for key in each.keys} | {word.key for word in sentences.words(title)}
-    return _Source(text, language, tuple(found), frozenset(keys))
+    titled = {word.key for word in sentences.words(title)}
+    keys = {key for each in found for key in each.keys} | titled
+    stems = frozenset().union(*(each.stems for each in found), {_stem(key, language) for key in titled})
+    return _Source(text, language, tuple(found), frozenset(keys), stems)
 
 
 def _said(text: str, start: int, end: int, language: str) -> _Text:
@@ -209,7 +231,7 @@ def _said(text: str, start: int, end: int, language: str) -> _Text:
 
 @lru_cache(maxsize=32_768)
 def _stem(key: str, language: str) -> str:
-    return key if sentences.is_dense(key) else languages.stem(key, language)
+    return key if sentences.is_dense(key) else equivalents.canonical(key, language)
 
 
 def _best_window(said: _Text, source: _Source) -> tuple[Sequence[_Text] | None, float]:
@@ -238,7 +260,7 @@ def _best_window(said: _Text, source: _Source) -> tuple[Sequence[_Text] | None, 
     return best, sum(_has(stem, share) for stem in said.stems) / len(said.stems)
 
 
-def _has(stem: str, stems: frozenset[str]) -> bool:
+def _has(stem: str, stems: Collection[str]) -> bool:
     """Whether a stem, or a word of the same beginning, is among others."""
     if stem in stems:
         return True
@@ -334,6 +356,84 @@ def _is_replaced(said: _Text, window: Sequence[_Text], language: str) -> bool:
         return False
     copied = keys[: own[0]] + keys[own[-1] + 1 :]
     return len(copied) >= _LEAST_COPY and _is_within(copied, there)
+
+
+def _is_altered(said: _Text, source: _Source) -> bool:
+    """Whether what is almost a copy of a sentence has something else in a place of it, or its denial left out."""
+    if not said.stems or sentences.is_dense(said.keys[0]):
+        return False
+    statement, language = _tokens(said, source.language), source.language
+    shares = [
+        (sum(_has(stem, each.stems) for stem in said.stems), -place)
+        for place, each in enumerate(source.sentences)
+    ]
+    is_like_one = False
+    for share, place in sorted(shares, reverse=True)[:_MOST_COMPARED]:
+        if share < _LEAST_ALIKE * len(said.stems):
+            break
+        there = _tokens(source.sentences[-place], language)
+        found = wording.compare(statement, there, _tells)
+        common = sum(token in said.stems for token in found.common)
+        if len(found.common) >= _LEAST_LIKE and common >= _LEAST_ALIKE * len(said.stems):
+            if not any(_says_other(each, there) for each in found.places):
+                return False
+            is_like_one = True
+    return is_like_one
+
+
+def _says_other(place: wording.Place, there: Sequence[str]) -> bool:
+    own, theirs = " ".join(place.own), " ".join(place.theirs)
+    if place.is_inner and not place.is_aside and questions.negates(own) != questions.negates(theirs):
+        return True
+    strange = wording.strange(place, tells=_tells, is_same=_is_same)
+    # "The first director was Tan" of "Tan, the first director, …": moved, with a verb that joins them.
+    is_joined = not _COPULAS.isdisjoint(place.own) and _COPULAS.isdisjoint(place.theirs)
+    is_moved = is_joined and all(word in there for word in strange)
+    return bool(strange) and not is_moved
+
+
+def _tells(token: str) -> bool:
+    return token != wording.BREAK and token not in questions.FUNCTION_WORDS and not equivalents.is_free(token)
+
+
+def _is_same(one: str, other: str) -> bool:
+    return one == other or _has(one, (other,))
+
+
+def _tokens(text: _Text, language: str) -> list[str]:
+    """Its words as they are compared, with its breaks."""
+    found: list[str] = []
+    for clause in _BREAKS.split(text.text):
+        found += (_token(word.key, language) for word in _words(clause))
+        found.append(wording.BREAK)
+    return found[:-1]
+
+
+def _token(key: str, language: str) -> str:
+    if facts.is_number(key):
+        return facts.value(key)
+    return key if key in questions.FUNCTION_WORDS else _stem(key, language)
+
+
+def _is_invented(said: _Text, source: _Source) -> bool:
+    """Whether a phrase of it has no word of its source, or what it says that something is."""
+    if sentences.is_dense(said.keys[0]):
+        return False
+    run = known = unknown = 0
+    has_copula = False
+    for key in said.keys:
+        token = _token(key, source.language)
+        if key in _COPULAS:
+            has_copula, known, unknown = True, 0, 0
+        elif facts.is_number(key):
+            known += 1
+        elif _tells(token):
+            is_known = _has(token, source.stems)
+            run = 0 if is_known else run + 1
+            known, unknown = known + is_known, unknown + (not is_known)
+        if run >= _LEAST_INVENTED:
+            return True
+    return has_copula and unknown > 0 and not known
 
 
 def _is_within(keys: Sequence[str], there: Sequence[str]) -> bool:

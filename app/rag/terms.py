@@ -11,7 +11,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, islice, pairwise, repeat
+from itertools import chain, islice, pairwise
 from typing import Final
 
 import numpy as np
@@ -30,6 +30,7 @@ _MOST_RUNS: Final = 4
 _WHOLE: Final = "\0"
 _USUAL_TOKEN_CHARACTERS: Final = 24
 _WEIGHED_AT_ONCE: Final = 500
+_MOST_KNOWN: Final = 32_768
 _TERM_BITS: Final = 30
 _FOLDED_SHARE: Final = 0.3
 """Of the weight of a word with accents, what its form without them may earn."""
@@ -135,10 +136,7 @@ def _weigh_some(
     mentioned: list[Sequence[int]] = []
     mentions: list[int] = []
     for chunk, language, context in zip(tokenized, languages, contexts, strict=True):
-        is_usual = max(map(len, chunk), default=0) <= _USUAL_TOKEN_CHARACTERS
-        of_chunk: list[Sequence[int]] = list(
-            map(_remembered_terms if is_usual else _terms_of, chunk, repeat(language))
-        )
+        of_chunk: list[Sequence[int]] = list(map(_known(language).__getitem__, chunk))
         if context:
             of_chunk += [_forms(word, language) for word in set(_words(context))]
         mentioned += of_chunk
@@ -192,16 +190,28 @@ def _distinct_words(text: str, spoken: str) -> Iterator[str]:
             yield word
 
 
-def _terms_of(token: str, language: str) -> Sequence[int]:
-    """The terms of all words of a token, in their order; those of usual words are remembered."""
-    if len(token) <= _USUAL_TOKEN_CHARACTERS:
-        return _remembered_terms(token, language)
-    return [term for word in _words_of(token) for term in _forms(word, language)]
+class _Known(dict[str, tuple[int, ...]]):
+    """The terms of all words of a token of one language, in their order; those of usual tokens are remembered.
+
+    Asked for nearly every token of a document: a cache with a key of two would take three times as long.
+    """
+
+    def __init__(self, language: str) -> None:
+        self._language = language
+
+    def __missing__(self, token: str) -> tuple[int, ...]:
+        language = self._language
+        found = tuple(term for word in _words_of(token) for term in _forms(word, language))
+        if len(token) <= _USUAL_TOKEN_CHARACTERS:
+            if len(self) >= _MOST_KNOWN:
+                self.clear()
+            self[token] = found
+        return found
 
 
-@lru_cache(maxsize=32_768)
-def _remembered_terms(token: str, language: str) -> tuple[int, ...]:
-    return tuple(term for word in _words_of(token) for term in _forms(word, language))
+@lru_cache(maxsize=4)
+def _known(language: str) -> _Known:
+    return _Known(language)
 
 
 @lru_cache(maxsize=8_192)

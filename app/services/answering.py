@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from app.core.bots import Bot
+from app.core.boxes import Box
 from app.core.principal import Principal
 from app.core.retrieval import Hit
 from app.rag import conversation, extractive, headings, no_answer, prompts
@@ -25,6 +26,7 @@ from app.services.answers import (
 )
 from app.services.fallback import Succession
 from app.services.guarding import Guard
+from app.services.passages import Early
 from app.services.runtime import Runtime
 from app.services.usage import Ledger
 
@@ -48,10 +50,13 @@ class Draft:
     refused: bool = False
     finish_reason: str = "stop"
     fallback: str | None = None
+    degraded: str | None = None
     pending: tuple[DocumentProgress, ...] = ()
     """Files of the session that could not be searched yet."""
     guardrails: dict[str, Any] | None = None
     """What they did: kinds and counts."""
+    search: Early | None = None
+    """Begun before the turn was stored, where what to search for was known."""
 
     @property
     def usage(self) -> Usage:
@@ -60,6 +65,11 @@ class Draft:
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+    def end_search(self) -> None:
+        """Whether or not it was of use."""
+        if self.search is not None:
+            self.search.discard()
 
     def add(self, piece: str) -> AnswerDelta:
         self.pieces.append(piece)
@@ -82,12 +92,34 @@ class Draft:
             model=self.model,
             finish_reason=self.finish_reason,
             fallback=self.fallback,
+            degraded=self.degraded,
             pending_documents=self.pending,
         )
 
 
+def begin_search(runtime: Runtime, principal: Principal, bot: Bot, question: Question, draft: Draft) -> None:
+    """Search while the turn is being stored: what most turns search for is the question as it was asked.
+
+    Not where that may be something else, which a model makes of the question, nor where the question has to be in scope first.
+    """
+    is_plain = question.history is None and not question.regenerates and not question.edits
+    if not is_plain or bot.answers_extractively or scoping.is_limited(bot):
+        return
+    if question.session_id is not None and conversation.leans_on_history(question.message):
+        return
+    limit = _top_k(runtime, bot, question)
+    draft.search = passages.begin(
+        runtime, principal, bot, question.message, limit=limit, where=question.where, ledger=draft.ledger
+    )
+
+
 async def answer(
-    runtime: Runtime, principal: Principal, bot: Bot, question: Question, history: list[Turn], draft: Draft
+    runtime: Runtime,
+    principal: Principal,
+    bot: Bot,
+    question: Question,
+    history: list[Turn],
+    draft: Draft,
 ) -> AsyncGenerator[ChatEvent, None]:
     """SourcesFound, then AnswerDelta…; the draft has all of it.
 
@@ -133,10 +165,14 @@ async def _guarded(
         where=question.where,
         shown=shown,
         history=said if succession.model is None else (),
+        early=None if succession.model is None else draft.search,
         ledger=draft.ledger,
     )
-    hits, relevant = found.hits, found.relevant
-    draft.sources = tuple(_source(n, hit) for n, hit in enumerate(hits, start=1)) if relevant else ()
+    hits, relevant, draft.degraded = found.hits, found.relevant, found.degraded
+    places = await passages.boxes_of(runtime, principal, hits) if relevant else ()
+    draft.sources = tuple(
+        _source(n, hit, boxes) for n, (hit, boxes) in enumerate(zip(hits, places, strict=False), start=1)
+    )
     yield SourcesFound(draft.sources)
     if not relevant:
         draft.refused = True
@@ -191,7 +227,7 @@ async def _quote(
 ) -> AnswerDelta:
     """The extractive answer: sentences of the sources, word for word, for the first wording of the question that any answer."""
     quotable = [
-        extractive.Passage(n, hit.text, headings.place(hit.title, hit.heading))
+        extractive.Passage(n, hit.text, headings.place(hit.title, hit.heading), hit.doubt)
         for n, hit in enumerate(hits, start=1)
     ]
     # The longest passages take 0.3 s of CPU, which the event loop does not have; a thread costs 0.1 ms.
@@ -263,7 +299,7 @@ def _refusal(question: str, draft: Draft, guard: Guard, shown: AnswerGuard) -> s
     return guard.refusal(question, guarding.NO_ANSWER)
 
 
-def _source(n: int, hit: Hit) -> Source:
+def _source(n: int, hit: Hit, boxes: tuple[Box, ...] | None) -> Source:
     return Source(
         n=n,
         document_id=hit.document_id,
@@ -276,6 +312,7 @@ def _source(n: int, hit: Hit) -> Source:
         snippet=_snippet(hit.text),
         score=round(hit.score, 4),
         heading=hit.heading,
+        boxes=boxes,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from app.core.boxes import Box
 from app.core.errors import AppError
 from app.core.retrieval import EVERYTHING, SearchFilter
 from app.rag.llms import Turn
@@ -55,6 +56,8 @@ class Source:
     supported: bool | None = None
     """Whether it says all that it is cited for; None where it is not cited, or that can't be told."""
     heading: str | None = None
+    boxes: tuple[Box, ...] | None = None
+    """Where it stands on its page, as shares of width and height; None where the format does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,8 @@ class Answer:
     finish_reason: str
     fallback: str | None = None
     """Why another model (or the extractive mode) answered than the bot's own: the code of that one's failure."""
+    degraded: str | None = None
+    """Why its passages were found by words alone: the code of the failure of the embedding provider."""
     pending_documents: tuple[DocumentProgress, ...] = ()
     """Files of the session that it could not use, since they were still being read."""
 

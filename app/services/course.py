@@ -41,8 +41,6 @@ log = structlog.get_logger(__name__)
 
 STOPPED: Final = "stopped"
 _TITLE_CHARACTERS: Final = 80
-_BURST_SECONDS: Final = 0.002
-"""What comes so soon after the piece before it has come together with it."""
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 0.5
 
@@ -78,7 +76,7 @@ async def run(runtime: Runtime, principal: Principal, question: Question, turn: 
             async with aclosing(
                 answering.answer(runtime, principal, opened.bot, opened.question, opened.history, draft)
             ) as events:
-                await _hand_on(runtime, events, turn)
+                await _hand_on(events, turn)
     except asyncio.CancelledError:
         status, failure = _told_to_end(turn, draft)
     except AppError as error:
@@ -88,6 +86,8 @@ async def run(runtime: Runtime, principal: Principal, question: Question, turn: 
         log.error("turn_failed", message_id=draft.message_id, exc_info=error)
         status, failure = MessageStatus.FAILED, error
         draft.finish_reason = "internal_error"
+    finally:
+        draft.end_search()
     turn.is_ending = True
     await _end(runtime, principal, turn, draft, status, failure)
     if turn.done is not None and opened.question.history is None:
@@ -95,19 +95,11 @@ async def run(runtime: Runtime, principal: Principal, question: Question, turn: 
         recaps.follow(runtime, principal, opened.bot, ended)
 
 
-async def _hand_on(runtime: Runtime, events: AsyncGenerator[ChatEvent, None], turn: LiveTurn) -> None:
-    """Where very many answers are given at once, a piece waits for some that follow it: they are read, formatted and
-    sent together, which is most of what a piece costs.
-    """
+async def _hand_on(events: AsyncGenerator[ChatEvent, None], turn: LiveTurn) -> None:
     if turn.is_ending:  # it was told to while it was being opened
         raise asyncio.CancelledError
-    now = asyncio.get_running_loop().time
-    handed_on_at = 0.0
     async for event in events:
-        if turn.pieces and (pause := runtime.turns.breath_seconds) and now() - handed_on_at > _BURST_SECONDS:
-            await asyncio.sleep(pause)
         turn.add(event)
-        handed_on_at = now()
 
 
 def _told_to_end(turn: LiveTurn, draft: Draft) -> tuple[MessageStatus, AppError | None]:
@@ -151,7 +143,12 @@ async def _open(runtime: Runtime, principal: Principal, question: Question, turn
         started=time.monotonic(),
         ledger=usage.ledger_of(runtime, principal, message_id=turn.message_id),
     )
-    asked, stored, bot = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
+    answering.begin_search(runtime, principal, bot, question, draft)
+    try:
+        asked, stored, bot = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
+    except BaseException:
+        draft.end_search()
+        raise
     draft.session_id = turn.session_id
     turn.asked = asked
     earlier = [Turn(message.role, message.content) for message in stored.history]

@@ -32,11 +32,30 @@ async def question(runtime: Runtime, text: str, *, shown: str | None = None) -> 
         pinned = runtime.on(served)
         pinned.require_matching_index()
         is_local = served.embeddings.provider == "local"
-        vector = await query(served.embeddings, text if shown is None or is_local else shown)
+        asked = text if shown is None or is_local else shown
+        vector = await (
+            query(served.embeddings, asked) if is_local else _asked(runtime, served.embeddings, asked)
+        )
         now = await runtime.live.fresh()
         if now is served or (now.matches and now.embeddings is served.embeddings):
             return pinned.on(now), vector
         served = now
+
+
+async def _asked(runtime: Runtime, model: EmbeddingModel, text: str) -> list[float]:
+    """Of a provider, which is left alone for a while after it has failed again and again. Raises as `query` does."""
+    circuit = runtime.circuits.of("embeddings", model.name, "")
+    circuit.admit()
+    outcome = circuit.given_up
+    try:
+        vector = await query(model, text)
+        outcome = circuit.succeeded
+    except (ProviderUnavailable, ProviderTimeout):
+        outcome = circuit.failed
+        raise
+    finally:
+        outcome()
+    return vector
 
 
 async def of_build(runtime: Runtime, build: IndexBuild) -> EmbeddingModel:

@@ -31,8 +31,9 @@ from app.services.answers import (
 STARTED: Final = 1
 SOURCES: Final = 2
 _QUIET_SECONDS: Final = 15.0
-_CROWD: Final = 50
-_BREATH_SECONDS: Final = 0.0005
+_CROWD: Final = 20
+_MOST_PIECES_A_SECOND: Final = 2_000
+"""Of all answers together."""
 _LONGEST_BREATH_SECONDS: Final = 0.25
 
 
@@ -295,9 +296,9 @@ class LiveTurns:
 
     @property
     def breath_seconds(self) -> float:
-        """How long a piece of an answer waits for those after it; nothing unless there are very many answers."""
-        crowd = len(self._turns) - _CROWD
-        return min(_LONGEST_BREATH_SECONDS, crowd * _BREATH_SECONDS) if crowd > 0 else 0.0
+        """How long a provider is left alone after each piece of an answer; not at all unless there are many answers at once."""
+        count = len(self._turns)
+        return min(_LONGEST_BREATH_SECONDS, count / _MOST_PIECES_A_SECOND) if count > _CROWD else 0.0
 
     def start(self, turn: LiveTurn, course: Coroutine[Any, Any, None]) -> None:
         """Let a turn take its course, which never raises."""

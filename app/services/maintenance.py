@@ -15,7 +15,7 @@ from app.core.principal import SYSTEM
 from app.db import upkeep
 from app.db.repositories.conversations import interrupt_abandoned_answers
 from app.db.repositories.usage import release_expired
-from app.services import indexing, logins, sessions, shares, tickets, titles
+from app.services import indexing, logins, sessions, shares, tickets, titles, usage
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -72,10 +72,12 @@ async def add_missing_terms(runtime: Runtime) -> None:
 
 
 async def run_hourly(runtime: Runtime) -> None:
-    """What reads whole tables: links that have expired, sessions that are kept no longer."""
+    """What reads whole tables: links that have expired, sessions and usage that are kept no longer."""
     await shares.purge(runtime)
     if retired := await sessions.retire(runtime):
         log.info("sessions_retired", count=retired)
+    if purged := await usage.purge(runtime):
+        log.info("usage_purged", count=purged)
 
 
 async def _forever(runtime: Runtime) -> None:

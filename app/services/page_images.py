@@ -3,12 +3,13 @@
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
+from app.core import boxes
+from app.core.boxes import Box
 from app.core.errors import ChunkNotFound, NoPageImages, OriginalNotKept, PageNotDrawn, PageNotFound
 from app.core.principal import Principal
 from app.db.engine import Transaction
@@ -23,11 +24,8 @@ log = structlog.get_logger(__name__)
 
 _FORM: Final = "1"
 """Of the pictures; a new one where they are drawn otherwise."""
-_MOST_BOXES: Final = 400
 _DRAWN_AT_ONCE: Final = 2
 _KEPT_BYTES: Final = 4_000_000
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +84,10 @@ async def find(
             raise NoPageImages
         if document.storage_key is None or document.storage_sha256 is None:
             raise OriginalNotKept
-        boxes = await _boxes(session, principal, document_id, number=number, chunk_id=chunk_id)
-    seen = repr((_FORM, principal.organization, document.storage_sha256, number, width, boxes))
+        marked = await _marked(session, principal, document_id, number=number, chunk_id=chunk_id)
+    seen = repr((_FORM, principal.organization, document.storage_sha256, number, width, marked))
     etag = f'"{hashlib.sha256(seen.encode()).hexdigest()[:32]}"'
-    return PageImage(document.storage_key, number, width, boxes, etag)
+    return PageImage(document.storage_key, number, width, marked, etag)
 
 
 async def draw(runtime: Runtime, image: PageImage) -> bytes:
@@ -111,7 +109,7 @@ async def draw(runtime: Runtime, image: PageImage) -> bytes:
     return picture
 
 
-async def _boxes(
+async def _marked(
     session: Transaction, principal: Principal, document_id: str, *, number: int, chunk_id: str | None
 ) -> tuple[Box, ...]:
     pages = await VersionRepository(session, principal).pages(document_id, limit=1, offset=number - 1)
@@ -122,19 +120,4 @@ async def _boxes(
     chunk = await DocumentRepository(session, principal).chunk(document_id, chunk_id)
     if chunk is None or chunk.page != number:
         raise ChunkNotFound
-    return _within(pages[0].boxes or {}, chunk.char_start, chunk.char_end)
-
-
-def _within(boxes: Mapping[str, Any], start: int, end: int) -> tuple[Box, ...]:
-    """Where the characters from `start` to `end` of a page stand: whole lines, the first and the last one in part."""
-    lines: Sequence[Sequence[float]] = boxes.get("lines", ())
-    found: list[Box] = []
-    for first, last, left, top, right, bottom in lines:
-        if first >= end or last <= start or last <= first:
-            continue
-        # Letters of a line are about as wide as each other: the part of its letters is the part of its width.
-        share = (right - left) / (last - first)
-        begins = left + share * max(0.0, start - first)
-        ends = right - share * max(0.0, last - end)
-        found.append((begins, top, ends, bottom))
-    return tuple(found[:_MOST_BOXES])
+    return boxes.within(pages[0].boxes or {}, chunk.char_start, chunk.char_end)

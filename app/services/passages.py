@@ -7,7 +7,9 @@ from typing import Final
 
 import structlog
 
+from app.core import boxes
 from app.core.bots import Bot, Expansion, PiiPolicy
+from app.core.boxes import Box
 from app.core.counters import counters
 from app.core.errors import AppError
 from app.core.principal import Principal
@@ -36,6 +38,52 @@ class Found:
     relevant: bool
     """Whether any of it has enough to do with the question to answer from it at all."""
     reranking: Reranking | None = None
+    degraded: str | None = None
+    """The code of the failure because of which words alone were compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """The search of a question that was begun before everything was known, and what it took for granted."""
+
+    bot: Bot
+    question: str
+    where: SearchFilter
+    limit: int
+    hits: asyncio.Task[list[Hit]]
+    failures: list[str]
+
+    def is_of(self, bot: Bot, question: str, where: SearchFilter, limit: int) -> bool:
+        """Whether it is the search of this question."""
+        return self.bot is bot and (self.question, self.where, self.limit) == (question, where, limit)
+
+    def discard(self) -> None:
+        """Nobody waits for it; once it is over, nothing happens."""
+        self.hits.cancel()
+
+
+def begin(
+    runtime: Runtime,
+    principal: Principal,
+    bot: Bot,
+    question: str,
+    *,
+    limit: int,
+    where: SearchFilter,
+    ledger: Ledger,
+) -> Early | None:
+    """Search for a question as it was asked, for `find` to take the hits of; None for bots that search for more than that.
+
+    Its failure is `find`'s, or nobody's where it is discarded.
+    """
+    wanted = bot.retrieval
+    if bot.guardrails.pii is not PiiPolicy.OFF or wanted.expansion is not Expansion.NONE:
+        return None
+    failures: list[str] = []
+    searching = _Searching(runtime, principal, bot, where, limit, False, ledger, (), failures.append)
+    hits = asyncio.create_task(searching.of_wording(question), name="early search")
+    hits.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return Early(bot, question, where, limit, hits, failures)
 
 
 async def find(
@@ -50,6 +98,7 @@ async def find(
     history: Sequence[Turn] = (),
     merged: bool = True,
     explained: bool = False,
+    early: Early | None = None,
     ledger: Ledger,
 ) -> Found:
     """At most `limit` passages within what the bot and the caller reach, best first.
@@ -57,18 +106,24 @@ async def find(
     `shown` is what a provider may see of the question. A bot that hides personal data from providers gives them nothing else
     either: its questions are not expanded, and its passages are not sent away to be put in order.
 
-    `history` is for bots without a model, which can't make a question standalone. Raises what `retrieval.search` raises.
+    `history` is for bots without a model, which can't make a question standalone. `early` is a search that may be this one.
+    Raises what `retrieval.search` raises.
     """
-    searching = _Searching(runtime, principal, bot, where, limit, explained, ledger, history)
-    hits, relevant = await searching.hits(question, shown)
+    failures: list[str] = []
+    searching = _Searching(runtime, principal, bot, where, limit, explained, ledger, history, failures.append)
+    if early is not None and early.is_of(bot, question, where, limit):
+        hits = await early.hits
+        failures, relevant = early.failures, searching.is_relevant(hits)
+    else:
+        hits, relevant = await searching.hits(question, shown)
     hits, reranked = await reranking.rerank(runtime, bot, question, hits, ledger)
     if not merged:
-        return Found(hits[:limit], relevant, reranked)
+        return Found(hits[:limit], relevant, reranked, next(iter(failures), None))
     between = await _between(runtime, principal, passages.gaps(hits))
     composed = passages.compose(
         hits, limit=limit, context_tokens=bot.retrieval.context_tokens, between=between
     )
-    return Found(composed, relevant, reranked)
+    return Found(composed, relevant, reranked, next(iter(failures), None))
 
 
 async def search(
@@ -112,6 +167,7 @@ class _Searching:
     explained: bool
     ledger: Ledger
     history: Sequence[Turn]
+    degraded: retrieval.Degraded
 
     @property
     def hides(self) -> bool:
@@ -123,27 +179,27 @@ class _Searching:
         kind = self.bot.retrieval.expansion
         model = None if kind is Expansion.NONE or self.hides else bots.chat_model(self.runtime, self.bot)
         if model is None:
-            own = await self._search(question, shown)
-            return own, self._is_relevant(own)
+            own = await self.of_wording(question, shown)
+            return own, self.is_relevant(own)
         metered = self.ledger.metered(model, Purpose.EXPANSION)
         others = asyncio.create_task(self._of_others(kind, metered, question))
         try:
-            own = await self._search(question)
+            own = await self.of_wording(question)
             lists = [own, *await others]
         finally:
             others.cancel()
         # What is near to nothing but a made-up answer does not say that the question can be answered.
         judged = lists if kind is Expansion.MULTI_QUERY else [own]
-        return _best_of(lists), any(map(self._is_relevant, judged))
+        return _best_of(lists), any(map(self.is_relevant, judged))
 
-    def _is_relevant(self, hits: Sequence[Hit]) -> bool:
+    def is_relevant(self, hits: Sequence[Hit]) -> bool:
         return retrieval.is_relevant(hits[: self.limit], minimum=self.bot.guardrails.minimum_relevance)
 
     async def _of_others(self, kind: Expansion, model: ChatModel, question: str) -> list[list[Hit]]:
         wordings = await _expanded(kind, model, question)
-        return await asyncio.gather(*map(self._search, wordings))
+        return await asyncio.gather(*map(self.of_wording, wordings))
 
-    async def _search(self, question: str, shown: str | None = None) -> list[Hit]:
+    async def of_wording(self, question: str, shown: str | None = None) -> list[Hit]:
         reranker = self.bot.retrieval.reranker
         wanted = passages.candidates(self.limit)
         return await retrieval.search(
@@ -156,6 +212,7 @@ class _Searching:
             granted=self.bot.collection_ids,
             explained=self.explained,
             before=() if self.hides else self.history,
+            degraded=self.degraded,
         )
 
 
@@ -172,6 +229,23 @@ async def _expanded(kind: Expansion, model: ChatModel, question: str) -> list[st
         return []
     counters.add("expansion", outcome="done", kind=kind.value)
     return wordings
+
+
+async def boxes_of(
+    runtime: Runtime, principal: Principal, hits: Sequence[Hit]
+) -> list[tuple[Box, ...] | None]:
+    """Where each of the passages stands on its page, None where that is not known. Where no format tells, nothing is asked."""
+    pages = list(dict.fromkeys((hit.document_id, hit.page) for hit in hits if hit.has_layout))
+    if not pages:
+        return [None] * len(hits)
+    async with runtime.database.direct(principal) as session:
+        of_pages = await ChunkRepository(session, principal).boxes_of_pages(pages)
+    known = dict(zip(pages, of_pages, strict=True))
+    found = (known.get((hit.document_id, hit.page)) for hit in hits)
+    return [
+        boxes.shares_within(of_page, hit.start, hit.end) or None if of_page else None
+        for hit, of_page in zip(hits, found, strict=True)
+    ]
 
 
 def _best_of(lists: Iterable[Sequence[Hit]]) -> list[Hit]:

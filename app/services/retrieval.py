@@ -1,11 +1,15 @@
 """Search: the best chunks for a question within what the caller may see."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
+from app.core.counters import counters
+from app.core.errors import AppError, ProviderError, ProviderTimeout, ProviderUnavailable
 from app.core.principal import Principal
 from app.core.retrieval import EVERYTHING, Hit, Query, SearchFilter, Trust
 from app.core.text import clean
@@ -14,6 +18,14 @@ from app.rag import conversation, fusion, index
 from app.rag.llms import Turn
 from app.services import access, embeddings, indexing
 from app.services.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+FAILURES: Final = (ProviderUnavailable, ProviderTimeout, ProviderError)
+"""Of a model that is asked over the network."""
+_WORDS: Final = Trust(weight=0.0, spread=1.0)
+
+Degraded = Callable[[str], None]
 
 
 async def search(
@@ -28,6 +40,7 @@ async def search(
     trust: Trust | None = None,
     shown: str | None = None,
     before: Sequence[Turn] = (),
+    degraded: Degraded | None = None,
 ) -> list[Hit]:
     """The best chunks, best first, at most `limit`; `explained` adds the ranks of each leg.
 
@@ -38,14 +51,26 @@ async def search(
     `trust` takes the place of what the embedding model and the question's language deserve. `before` is the conversation, whose
     last question is searched with too, as far as this one is of its subject: for questions that nothing has made standalone.
 
+    Where the question can't be embedded, `degraded` is told the code of the failure, and words alone are compared; without it, or
+    where the settings want none of that, the failure is raised.
+
     Raises CollectionNotFound for a collection that the caller can't see, EmbeddingUnavailable when the question can't
     be embedded, EmbeddingModelMismatch when the index is of another model.
     """
     question = clean(question)
     # Outside the transaction: no connection is held while a provider is asked.
-    runtime, vector = await embed(runtime, question, shown=shown)
     earlier = conversation.asked_before(before)
-    vector_before = None if earlier is None else await embeddings.query(runtime.embeddings, earlier)
+    vector_before: list[float] | None = None
+    try:
+        runtime, vector = await embed(runtime, question, shown=shown)
+        if earlier is not None:
+            vector_before = await embeddings.query(runtime.embeddings, earlier)
+    except FAILURES as failure:
+        if degraded is None or not runtime.settings.search_by_words:
+            raise
+        runtime = await _by_words(runtime, failure, degraded)
+        vector = _no_meaning(runtime)
+        trust = _WORDS
     async with runtime.database.direct(principal, planned_for_all=True) as session:
         scope = await access.search_scope(session, principal, where.collection_ids, granted=granted)
         if scope is not None and where.session_collection_id is not None:
@@ -56,11 +81,12 @@ async def search(
         where = replace(where, collection_ids=scope)
         reached = await chunks.scope(where, runtime.scope_sizes)
         asked = indexing.analyse_question(runtime.settings, question, reached)
-        if earlier is not None and vector_before is not None:
-            own, other = np.asarray(vector), np.asarray(vector_before)
+        if earlier is not None:
+            own = np.asarray(vector)
+            other = own if vector_before is None else np.asarray(vector_before)
             share = fusion.share_of_question(
                 runtime.embeddings.fingerprint,
-                _cosine(own, other),
+                0.0 if vector_before is None else _cosine(own, other),
                 spoken=asked.spoken,
                 points_back=conversation.points_back(question),
             )
@@ -89,14 +115,32 @@ async def search(
     needed = runtime.settings.min_relevance
     if needed is None:
         needed = fusion.needed_relevance(runtime.embeddings.fingerprint, spoken=asked.spoken)
-    return [
-        replace(
-            hit,
-            relevance=fusion.relevance(hit.similarity, hit.coverage, written=asked.written),
-            needed=needed,
-        )
-        for hit in hits
-    ]
+    if trust is _WORDS:
+        hits = [replace(hit, similarity=0.0) for hit in hits if hit.lexical > 0]
+    found: list[Hit] = []
+    for hit in hits:
+        if trust is _WORDS:
+            relevance = fusion.relevance_by_words(hit.coverage)
+        else:
+            relevance = fusion.relevance(hit.similarity, hit.coverage, written=asked.written)
+        doubt = fusion.doubt(runtime.embeddings.fingerprint, relevance, needed=needed, spoken=asked.spoken)
+        found.append(replace(hit, relevance=relevance, needed=needed, doubt=doubt))
+    return found
+
+
+async def _by_words(runtime: Runtime, failure: AppError, degraded: Degraded) -> Runtime:
+    """Go on without the embedding model, with the build of the index that is served."""
+    runtime = runtime.on(await runtime.live.fresh())
+    runtime.require_matching_index()
+    counters.add("search_by_words", reason=failure.code)
+    log.warning("searched_by_words", reason=failure.code)
+    degraded(failure.code)
+    return runtime
+
+
+def _no_meaning(runtime: Runtime) -> list[float]:
+    """A vector for the statement, which compares some: as good as any, since none of it counts."""
+    return [1.0] + [0.0] * (runtime.embeddings.dimension - 1)
 
 
 async def embed(runtime: Runtime, question: str, *, shown: str | None = None) -> tuple[Runtime, list[float]]:

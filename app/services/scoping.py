@@ -31,13 +31,16 @@ async def is_within(
 ) -> bool:
     """Whether a question is within the topics of a bot; in doubt, and without a model, it is.
 
-    What is found for it then decides. `shown` is what a provider may see of the question. Raises what `retrieval.embed`
-    raises, and `embeddings.texts`, when the topics are read for the first time.
+    What is found for it then decides. `shown` is what a provider may see of the question. Where nothing can be
+    embedded and the settings let words alone be searched, it is in doubt; otherwise that failure is raised.
     """
-    runtime, vector = await retrieval.embed(runtime, question, shown=shown)
-    judge = await _judge(runtime, bot)
-    understood = fusion.understands(runtime.embeddings.fingerprint, refusals.language_of(question))
-    verdict = judge.judge(vector, understood=understood)
+    try:
+        verdict = await _by_meaning(runtime, bot, question, shown)
+    except retrieval.FAILURES as error:
+        if not runtime.settings.search_by_words:
+            raise
+        log.warning("scope_not_compared", bot_id=bot.id, reason=error.code)
+        verdict = Verdict.DOUBTFUL
     if verdict is not Verdict.DOUBTFUL or model is None:
         return verdict is not Verdict.OUTSIDE
     try:
@@ -51,6 +54,13 @@ async def is_within(
     except AppError as error:  # the answer will show whether the model is away for longer
         log.warning("scope_not_judged", bot_id=bot.id, reason=error.code)
         return True
+
+
+async def _by_meaning(runtime: Runtime, bot: Bot, question: str, shown: str) -> Verdict:
+    runtime, vector = await retrieval.embed(runtime, question, shown=shown)
+    judge = await _judge(runtime, bot)
+    understood = fusion.understands(runtime.embeddings.fingerprint, refusals.language_of(question))
+    return judge.judge(vector, understood=understood)
 
 
 async def _judge(runtime: Runtime, bot: Bot) -> Judge:

@@ -26,7 +26,7 @@ from app.core.usage import (
 )
 from app.db.engine import AnyTransaction
 from app.db.repositories.organizations import OrganizationRepository
-from app.db.repositories.usage import UsageRepository
+from app.db.repositories.usage import UsageRepository, purge_events
 from app.rag import prices
 from app.rag.llms import ChatModel
 from app.rag.metering import MeteredModel
@@ -39,6 +39,9 @@ log = structlog.get_logger(__name__)
 _LONGEST_RANGE: Final = timedelta(days=366)
 _DEFAULT_RANGE: Final = timedelta(days=30)
 _MOST_WARNINGS: Final = 100
+_LEAST_KEPT_DAYS: Final = 32
+"""A budget of a month that is made today counts what was spent since the month began."""
+_PURGED_AT_ONCE: Final = 1_000
 _NOTHING: Final = Decimal(0)
 
 
@@ -191,6 +194,8 @@ class UsageReport:
     total: UsageSum
     has_more: bool
     warnings: list[Standing]
+    kept_since: datetime | None
+    """Calls before this moment are no longer in the sums; None where all are."""
 
 
 async def report(
@@ -220,13 +225,37 @@ async def report(
         warnings = await usage.warned(
             share=WARNING_SHARE, subject_id=None if manages(principal) else principal.id, limit=_MOST_WARNINGS
         )
-    return UsageReport(where.since, where.to, rows[:limit], total, len(rows) > limit, warnings)
+    return UsageReport(
+        where.since, where.to, rows[:limit], total, len(rows) > limit, warnings, kept_since(runtime)
+    )
 
 
 def period(since: datetime | None, to: datetime | None) -> tuple[datetime, datetime]:
     """A range of time with what is left out filled in: until now, the last thirty days."""
     to = to or clock.now().astimezone(UTC)
     return since or to - _DEFAULT_RANGE, to
+
+
+def kept_since(runtime: Runtime) -> datetime | None:
+    """The beginning of the first day whose calls are all in the ledger; None where none ever leave it."""
+    days = runtime.settings.usage_retention_days
+    if not days:
+        return None
+    today = clock.now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today - timedelta(days=max(days, _LEAST_KEPT_DAYS))
+
+
+async def purge(runtime: Runtime) -> int:
+    """Delete what the ledger is not to keep any longer, in short transactions; returns how many calls that were."""
+    before = kept_since(runtime)
+    purged = 0
+    while before is not None:
+        async with runtime.database.unit_of_work(SYSTEM) as session:
+            gone = await purge_events(session, before=before, limit=_PURGED_AT_ONCE)
+        purged += gone
+        if gone < _PURGED_AT_ONCE:
+            break
+    return purged
 
 
 async def _acting_in(runtime: Runtime, principal: Principal, organization_id: str) -> Principal:

@@ -347,3 +347,18 @@ async def test_a_key_that_only_chats_sees_no_more_than_a_user(company: Company, 
     shown = (await key.http.get(f"/bots/{made['id']}")).json()
 
     assert shown == {"id": made["id"], "name": "Help desk", "description": ""}
+
+
+async def test_the_bot_of_the_settings_is_read_by_its_name_and_changed_by_nobody(company: Company) -> None:
+    told = await company.admin.http.get("/bots/default")
+    shown = await company.user.http.get("/bots/default")
+    changed = await company.admin.http.patch("/bots/default", json={"name": "Mine"})
+
+    assert told.status_code == shown.status_code == 200
+    assert (told.json()["id"], told.json()["provider"], told.json()["has_api_key"]) == (
+        "default",
+        "extractive",
+        False,
+    )
+    assert shown.json().keys() == {"id", "name", "description"}
+    assert changed.status_code == 404

@@ -11,7 +11,7 @@ import pytest
 from tests.api.test_provider_chat import QUESTION, events_of, ingest, stored
 from tests.fixtures.postgres import MakeDatabase
 from tests.fixtures.provider import Reply, ScriptedProvider
-from tests.fixtures.service import make_settings, running
+from tests.fixtures.service import Service, make_settings, running
 
 Serve = Callable[..., Any]
 
@@ -134,3 +134,42 @@ async def test_a_question_waits_for_its_session_where_the_setting_says_so(
 
     assert [r.status_code for r in responses] == [200, 200, 200]
     assert [m["role"] for m in messages] == ["user", "assistant"] * 3
+
+
+async def test_while_the_embedding_provider_is_away_the_words_alone_are_searched_and_that_is_said(
+    provider_client: httpx.AsyncClient, provider: ScriptedProvider, provider_service: Service
+) -> None:
+    await ingest(provider_client)
+    provider.default = Reply(("Five years [1].",))
+    model = provider_service.runtime.embeddings.name
+    provider.models_away.add(model)
+    try:
+        told = await provider_client.post("/chat", json={"message": QUESTION})
+        streamed = await provider_client.post("/chat", json={"message": QUESTION, "stream": True})
+        found = await provider_client.post("/search", json={"query": QUESTION})
+        nothing = await provider_client.post("/search", json={"query": "Xylophone zebra"})
+    finally:
+        provider.models_away.clear()
+        provider_service.runtime.circuits.of("embeddings", model, "").succeeded()
+    whole = (await provider_client.post("/chat", json={"message": QUESTION})).json()
+
+    assert told.status_code == 200, told.text
+    assert (told.json()["answer"], told.json()["degraded"]) == ("Five years [1].", "provider_unavailable")
+    assert events_of(streamed.text)[-1]["degraded"] == "provider_unavailable"
+    assert found.json()["degraded"] == "provider_unavailable"
+    assert [(hit["similarity"], hit["score"] > 0) for hit in found.json()["results"]] == [(0.0, True)]
+    assert (nothing.json()["results"], nothing.json()["degraded"]) == ([], "provider_unavailable")
+    assert whole["degraded"] is None
+
+
+async def test_without_the_search_by_words_the_failure_of_the_embedding_provider_is_told(
+    database_url: str, provider: ScriptedProvider
+) -> None:
+    async with serve(database_url, provider, search_by_words=False) as client:
+        provider.models_away.add("scripted-embedding")
+        told = await client.post("/chat", json={"message": QUESTION})
+        found = await client.post("/search", json={"query": QUESTION})
+        provider.models_away.clear()
+
+    assert (told.status_code, told.json()["error"]["code"]) == (503, "provider_unavailable")
+    assert (found.status_code, found.json()["error"]["code"]) == (503, "provider_unavailable")

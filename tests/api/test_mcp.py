@@ -1,5 +1,6 @@
 """Agents, by the SDK's own client: what they find, what they may not see, and that it costs the rest nothing."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -285,3 +286,22 @@ def test_the_sdk_is_not_loaded_before_the_first_agent_comes() -> None:
     root = Path(__file__).parents[2]
 
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+async def test_an_agent_that_leaves_ends_its_question_and_what_a_model_was_asked(
+    provider_service: Service, organization: str, provider: ScriptedProvider
+) -> None:
+    provider.default = Reply(("Five years [1].",), delay_seconds=120)  # nobody waits so long
+    key, _ = await provider_service.new_key(organization_id=organization)
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "ask", "arguments": {"question": QUESTION}}}  # fmt: skip
+    headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
+    async with provider_service.client(key) as client, asyncio.timeout(60):
+        asking = asyncio.create_task(client.post("/mcp", json=body, headers=headers))
+        while not provider.chats:
+            await asyncio.sleep(0.02)
+        asking.cancel()
+        charged: list[str] = []
+        while "answer" not in charged:  # what was asked and broken off is in the ledger when it has ended
+            await asyncio.sleep(0.05)
+            usage = await client.get("/usage", params={"group_by": "purpose"})
+            charged = [row["purpose"] for row in usage.json()["rows"]]

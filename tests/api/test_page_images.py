@@ -5,6 +5,7 @@ import io
 import httpx
 from PIL import Image
 
+from tests.api.test_provider_chat import events_of
 from tests.fixtures.files import make_pdf
 from tests.fixtures.service import NewClient
 from tests.fixtures.uploads import ended, upload
@@ -95,3 +96,31 @@ async def test_pages_are_shown_to_those_who_may_read_the_document(
     other = await new_client()
     response = await other.get(f"/documents/{document_id}/pages/1.webp")
     assert (response.status_code, response.json()["error"]["code"]) == (404, "document_not_found")
+
+
+async def test_a_source_of_a_pdf_says_where_on_its_page_it_stands_and_one_of_a_text_does_not(
+    client: httpx.AsyncClient,
+) -> None:
+    await pdf_document(client)
+    question = "How long is the warranty of the controller?"
+
+    told = (await client.post("/chat", json={"message": question, "session_id": "sess_boxes"})).json()
+    streamed = events_of((await client.post("/chat", json={"message": question, "stream": True})).text)
+    kept = (await client.get("/chat/sessions/sess_boxes/messages")).json()[-1]
+    await client.post("/ingest", json={"text": "The canteen of the town hall serves soup on Mondays."})
+    plain = (
+        await client.post("/chat", json={"message": "When does the canteen of the town hall serve soup?"})
+    ).json()
+
+    source = next(source for source in told["sources"] if source["page"] == 2)
+    assert source["boxes"]
+    for left, top, right, bottom in source[
+        "boxes"
+    ]:  # 72 points off the left of 612, at 84 and 98 points of 792
+        assert 0.1 < left < right < 0.7
+        assert 0.08 < top < bottom < 0.15
+    assert kept["sources"] == told["sources"]
+    of_stream = next(event for event in streamed if event["type"] == "sources")["sources"]
+    assert [each["boxes"] for each in of_stream] == [each["boxes"] for each in told["sources"]]
+    of_text = next(each for each in plain["sources"] if each["cited"])
+    assert of_text["boxes"] is None

@@ -3,18 +3,22 @@
 import asyncio
 import csv
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from app.core.principal import ALL_SCOPES, SYSTEM, Role, Scope
 from app.db.repositories.usage import release_expired
+from app.services import maintenance
+from app.services import usage as services_usage
 from tests.fixtures.accounts import new_organization, new_person
 from tests.fixtures.provider import Reply, ScriptedProvider
 from tests.fixtures.service import NewClient, Service
+from tests.fixtures.workers import with_settings
 
 FACTS = "Eternalgy EMS is an energy management system for factories. The warranty of the EMS is five years."
 QUESTION = "What is the warranty of the Eternalgy EMS?"
@@ -314,3 +318,42 @@ async def test_nothing_to_release_is_no_error(new_client: NewClient, service: Se
     await new_client(*ALL_SCOPES)
     async with service.runtime.database.unit_of_work(SYSTEM) as session:
         assert await release_expired(session) == 0
+
+
+async def test_the_ledger_is_kept_as_long_as_the_setting_says_and_says_so(
+    provider_service: Service, provider_client: httpx.AsyncClient, provider: ScriptedProvider
+) -> None:
+    await ingest(provider_client)
+    provider.default = Reply(usage=(812, 96))
+    for _ in range(3):
+        await ask(provider_client)
+    ages = {"long ago": 41, "kept": 39}
+    async with provider_service.runtime.database.unit_of_work(SYSTEM) as session:
+        oldest = (
+            await session.execute(text("SELECT id FROM usage_events ORDER BY id DESC LIMIT 3"))
+        ).scalars()
+        await session.execute(text("SET LOCAL ROLE NONE"))
+        for event_id, days in zip(sorted(oldest), ages.values(), strict=False):
+            await session.execute(
+                text(
+                    "UPDATE usage_events SET created_at = now() - make_interval(days => :days) WHERE id = :id"
+                ),
+                {"days": days, "id": event_id},
+            )
+    begin = (datetime.now(UTC) - timedelta(days=60)).isoformat()
+
+    await maintenance.run_hourly(provider_service.runtime)
+    before = await usage(provider_client, **{"from": begin})
+    limited = with_settings(provider_service, usage_retention_days=40)
+    await maintenance.run_hourly(limited)
+    after = await usage(provider_client, **{"from": begin})
+
+    assert (before["total"]["calls"], before["kept_since"]) == (3, None)
+    assert after["total"]["calls"] == 2
+    assert services_usage.kept_since(limited) == datetime.now(UTC).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    ) - timedelta(days=40)
+    shortest = with_settings(provider_service, usage_retention_days=1)
+    assert datetime.now(UTC) - (services_usage.kept_since(shortest) or datetime.now(UTC)) >= timedelta(
+        days=32
+    )

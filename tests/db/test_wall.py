@@ -167,6 +167,11 @@ async def texts_of_ranges(session: AsyncSession, victim: Victim) -> list[str]:
     return [each for each in found if each is not None]
 
 
+async def boxes_of_pages(session: AsyncSession, victim: Victim) -> list[Any]:
+    found = await ChunkRepository(session, victim.principal).boxes_of_pages([(victim.document_id, 1)])
+    return [each for each in found if each]
+
+
 async def replace_terms(session: AsyncSession, victim: Victim) -> int:
     chunk_id = await session.scalar(text("SELECT id FROM chunks WHERE document_id = 'doc_1'"))
     return await ChunkTermsRepository(session, victim.principal).replace([chunk_id or "none"], [{TERM: 2.0}])
@@ -290,6 +295,9 @@ CASES: dict[str, list[Case]] = {
     "ChunkRepository.scope": [
         chunks_in_scope,
         lambda s, v: chunks_in_scope(s, v, collection_ids=(v.collection_id,)),
+    ],
+    "ChunkRepository.boxes_of_pages": [
+        boxes_of_pages,
     ],
     "ChunkRepository.texts_of_ranges": [
         texts_of_ranges,

@@ -127,8 +127,8 @@ def test_markers_of_no_source_and_answers_without_statements_give_nothing() -> N
     assert len(support.check("a b c [1]. " * 5_000, {1: ("", SOURCE)})) <= 60
 
 
-def _gold(name: str) -> Iterator[tuple[str, str]]:
-    """The text of a passage, and its sentence that has the gold answer."""
+def gold_sentences(name: str) -> Iterator[tuple[str, str, str]]:
+    """The text of a passage, its sentence that has the gold answer, and that."""
     folder = EVALUATION / name
     if not folder.exists():
         pytest.skip(f"the question set {name} is not here")
@@ -141,10 +141,12 @@ def _gold(name: str) -> Iterator[tuple[str, str]]:
     for line in (folder / "queries.jsonl").read_text(encoding="utf-8").split("\n"):
         query = json.loads(line) if line else {}
         text = re.sub(r"\[\d+\]", "", texts.get(passages.get(str(query.get("_id")), ""), ""))
-        place = next((place for gold in query.get("answers", ()) if (place := text.find(gold)) >= 0), -1)
-        for sentence in sentences.split(text) if place >= 0 else ():
+        golds: list[str] = query.get("answers", [])
+        gold = next((gold for gold in golds if gold in text), "")
+        place = text.find(gold)
+        for sentence in sentences.split(text) if gold else ():
             if sentence.start <= place < sentence.end:
-                yield text, text[sentence.start : sentence.end]
+                yield text, text[sentence.start : sentence.end], gold
 
 
 @pytest.mark.parametrize("name", ["squad2mini", "xquad_es", "xquad_zh", "idkmrc_dev"])
@@ -152,7 +154,7 @@ def test_gold_sentences_are_supported_and_wrong_ones_are_not(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chance = random.Random(7)
-    gold = list(_gold(name))[:300]
+    gold = [(text, said) for text, said, _ in gold_sentences(name)][:300]
     right = [support.check(f"{said} [1]", {1: ("", text)}) for text, said in gold]
     wrong_passages, wrong_numbers = [], []
     for text, said in gold:

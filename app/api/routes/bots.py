@@ -7,6 +7,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from app.api import quotas
 from app.api.bot_responses import (
     bot_response,
+    default_response,
+    default_summary,
     diff_response,
     is_manager,
     settings_response,
@@ -25,6 +27,7 @@ from app.api.schemas.bots import (
     ChangeBotRequest,
     CreateBotRequest,
     Day,
+    DefaultBotResponse,
     DiffResponse,
     StatisticsResponse,
     TryRequest,
@@ -33,7 +36,7 @@ from app.api.schemas.bots import (
     VersionResponse,
     VersionSummaryResponse,
 )
-from app.core.bots import ModelSettings
+from app.core.bots import DEFAULT_BOT, ModelSettings
 from app.services import bot_care, bot_statistics, bot_trial
 from app.services.bot_care import Expected, Wanted
 
@@ -103,9 +106,16 @@ async def try_provider(body: TryRequest, runtime: RuntimeDep, principal: TryingP
 
 @router.get("/{bot_id}")
 async def get_bot(
-    bot_id: OpaqueId, response: Response, session: TransactionDep, principal: BotReadingPrincipal
-) -> BotResponse | BotSummaryResponse:
-    """One bot: all of it for admins, id, name and description for everybody else."""
+    bot_id: OpaqueId,
+    response: Response,
+    runtime: RuntimeDep,
+    session: TransactionDep,
+    principal: BotReadingPrincipal,
+) -> BotResponse | DefaultBotResponse | BotSummaryResponse:
+    """One bot: all of it for admins, id, name and description for everybody else. `default` is that of the service's settings."""
+    if bot_id == DEFAULT_BOT and principal.bot_id is None:
+        bot = runtime.default_bot
+        return default_response(bot) if is_manager(principal) else default_summary(bot)
     found = await bot_care.get(session, principal, bot_id)
     if is_manager(principal):
         return bot_response(found, response)

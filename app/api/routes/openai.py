@@ -78,13 +78,19 @@ async def search_vector_store(
     principal: SearchingPrincipal,
 ) -> vector_stores.VectorStorePage:
     """The passages of a collection nearest to a question."""
+    failures: list[str] = []
     try:
         hits = await retrieval.search(
-            runtime, principal, body.question, limit=body.max_num_results, where=body.where(collection_id)
+            runtime,
+            principal,
+            body.question,
+            limit=body.max_num_results,
+            where=body.where(collection_id),
+            degraded=failures.append,
         )
     except CollectionNotFound as error:
         raise CollectionNotFound from error  # which one is in the address
-    return vector_stores.page(body, hits)
+    return vector_stores.page(body, hits, degraded=next(iter(failures), None))
 
 
 def _question(body: schemas.CompletionRequest, bot_id: str | None) -> Question:

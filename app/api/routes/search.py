@@ -16,6 +16,7 @@ async def search(body: SearchRequest, runtime: RuntimeDep, principal: SearchingP
     """The passages nearest to a question, best first."""
     where = search_filter(body.filters, body.collection_ids)
     if body.bot_id is None and not body.passages:
+        failures: list[str] = []
         hits = await retrieval.search(
             runtime,
             principal,
@@ -23,8 +24,12 @@ async def search(body: SearchRequest, runtime: RuntimeDep, principal: SearchingP
             limit=body.top_k or runtime.settings.top_k_default,
             where=where,
             explained=body.explain,
+            degraded=failures.append,
         )
-        return SearchResponse(results=[search_hit(hit, explained=body.explain) for hit in hits])
+        return SearchResponse(
+            results=[search_hit(hit, explained=body.explain) for hit in hits],
+            degraded=next(iter(failures), None),
+        )
     found = await passages.search(
         runtime,
         principal,
@@ -37,5 +42,6 @@ async def search(body: SearchRequest, runtime: RuntimeDep, principal: SearchingP
     )
     return SearchResponse(
         results=[search_hit(hit, explained=body.explain) for hit in found.hits],
+        degraded=found.degraded,
         reranking=RerankingState.model_validate(found.reranking) if found.reranking else None,
     )

@@ -87,6 +87,7 @@ async def get_usage(
         total=_sum(report.total),
         rows=[_sum(row) for row in report.rows],
         warnings=[BudgetWarning(**_warning(standing)) for standing in report.warnings],
+        kept_since=report.kept_since,
     )
 
 

@@ -286,6 +286,10 @@ class BotResponse(BotSettingsResponse, BotSummaryResponse):
     updated_at: datetime
 
 
+class DefaultBotResponse(BotSettingsResponse, BotSummaryResponse):
+    """The bot of the service's settings, which every organization has: nobody changes it here, so it has no versions."""
+
+
 class VersionSummaryResponse(ResponseModel):
     id: str
     number: int

@@ -102,6 +102,13 @@ class Source(ResponseModel):
         " Null when it is not cited, or that can't be told.",
     )
     heading: str | None = Field(None, description="The headings that it stands under, the highest first.")
+    boxes: list[tuple[float, float, float, float]] | None = Field(
+        None,
+        description="Where it stands on its page (PDF): left, top, right and bottom of each line, as shares of the page's width and"
+        " height from the top left, so that they fit `GET /documents/{id}/pages/{n}.webp` in any width. Null where the"
+        " format does not say.",
+        examples=[[[0.12, 0.305, 0.88, 0.322]]],
+    )
 
 
 class Usage(ResponseModel):
@@ -131,6 +138,11 @@ class ChatResponse(ResponseModel):
     finish_reason: str = Field(description="`stop`, `length`, … of the model; `stopped` by the client.")
     fallback: bool = Field(description="Whether another one answered than the bot's model.")
     fallback_reason: str | None = Field(description="The code of the error that kept that one from it.")
+    degraded: str | None = Field(
+        None,
+        description="Set where the embedding provider failed, so that the documents were searched by words alone: the code of its"
+        " error.",
+    )
     pending_documents: list[PendingDocument] = Field(
         description="Files of the session that were still being read, so that the answer could not use them."
     )

@@ -59,6 +59,10 @@ class Passage(ResponseModel):
 
 class SearchOutcome(ResponseModel):
     results: list[Passage]
+    degraded: str | None = Field(
+        None,
+        description="Set where words alone were compared: the code of the embedding provider's failure.",
+    )
 
 
 class CitedSource(Source):

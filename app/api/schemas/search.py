@@ -73,6 +73,11 @@ class RerankingState(ResponseModel):
 class SearchResponse(ResponseModel):
     results: list[SearchHit]
     reranking: RerankingState | None = Field(None, description="With a bot that has a reranker.")
+    degraded: str | None = Field(
+        None,
+        description="Set where the embedding provider failed, so that the documents were searched by words alone: the code of its"
+        " error.",
+    )
 
 
 def search_hit(hit: Hit, *, explained: bool) -> SearchHit:

@@ -46,3 +46,6 @@ class UsageResponse(ResponseModel):
     total: UsageSumResponse
     rows: list[UsageSumResponse]
     warnings: list[BudgetWarning]
+    kept_since: datetime | None = Field(
+        description="Calls before this moment are deleted (USAGE_RETENTION_DAYS) and in no sum; null where all are kept."
+    )

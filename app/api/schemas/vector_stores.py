@@ -98,9 +98,13 @@ class VectorStorePage(ResponseModel):
     data: list[VectorStoreResult]
     has_more: bool = False
     next_page: str | None = None
+    degraded: str | None = Field(
+        None,
+        description="Not OpenAI's: set where words alone were compared, the code of the embedding provider's failure.",
+    )
 
 
-def page(asked: VectorStoreSearch, hits: list[Hit]) -> VectorStorePage:
+def page(asked: VectorStoreSearch, hits: list[Hit], *, degraded: str | None = None) -> VectorStorePage:
     """The hits as OpenAI shows them; those below the threshold are left out."""
     options = asked.ranking_options
     least = (options and options.score_threshold) or 0.0
@@ -124,4 +128,5 @@ def page(asked: VectorStoreSearch, hits: list[Hit]) -> VectorStorePage:
             for hit in hits
             if hit.score >= least
         ],
+        degraded=degraded,
     )

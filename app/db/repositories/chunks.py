@@ -162,6 +162,18 @@ class ChunkRepository(TextRepository):
             sizes.put_graph(name, there)
         return there
 
+    async def boxes_of_pages(self, pages: Sequence[tuple[str, int]]) -> list[Mapping[str, Any]]:
+        """Where the lines of each page (document, number) stand; nothing for a page that does not say."""
+        rows = await self.session.execute(
+            text(_BOXES),
+            {
+                "organization_id": self.organization_id,
+                "document_ids": [document_id for document_id, _ in pages],
+                "pages": [page for _, page in pages],
+            },
+        )
+        return [json.loads(row.boxes) if row.boxes else {} for row in rows]
+
     async def _probes_collections(self, where: SearchFilter, scope: Scope, sizes: ScopeSizes) -> bool:
         """Whether the collections are terms to look up, and not only conditions on what is found.
 
@@ -201,6 +213,12 @@ _RANGES: Final = """
 SELECT substr(p.text, r.first + 1, r.past - r.first) AS text
   FROM unnest(CAST(:document_ids AS text[]), CAST(:pages AS int[]), CAST(:starts AS int[]), CAST(:ends AS int[]))
        WITH ORDINALITY AS r (document_id, page, first, past, place)
+  LEFT JOIN pages p ON p.organization_id = :organization_id AND p.document_id = r.document_id AND p.number = r.page
+ ORDER BY r.place
+"""
+_BOXES: Final = """
+SELECT CAST(p.boxes AS text) AS boxes
+  FROM unnest(CAST(:document_ids AS text[]), CAST(:pages AS int[])) WITH ORDINALITY AS r (document_id, page, place)
   LEFT JOIN pages p ON p.organization_id = :organization_id AND p.document_id = r.document_id AND p.number = r.page
  ORDER BY r.place
 """

@@ -53,7 +53,7 @@ def columns(chunks: Sequence[NewChunk]) -> dict[str, Any]:
     ends = list(accumulate((len(chunk.terms.numbers) for chunk in chunks), initial=0))
     terms = np.concatenate([chunk.terms.numbers for chunk in chunks]).tolist() if chunks else []
     return {
-        "chunk_ids": [ids.new(ids.Prefix.CHUNK) for _ in chunks],
+        "chunk_ids": ids.several(ids.Prefix.CHUNK, len(chunks)),
         "ordinals": [chunk.ordinal for chunk in chunks],
         "pages": [chunk.page for chunk in chunks],
         "starts": [chunk.start for chunk in chunks],
@@ -85,8 +85,12 @@ def _weights(chunks: Sequence[NewChunk], ends: Sequence[int]) -> list[SparseVect
 
 
 def _embeddings(chunks: Sequence[NewChunk]) -> list[HalfVector]:
-    encoded = (np.asarray(chunk.embedding, ">f2") for chunk in chunks)
-    return [_EncodedHalf(_HALF_HEAD.pack(len(vector), 0) + vector.tobytes()) for vector in encoded]
+    if not chunks:
+        return []
+    vectors = np.stack([chunk.embedding for chunk in chunks]).astype(">f2")
+    head, encoded = _HALF_HEAD.pack(vectors.shape[1], 0), vectors.tobytes()
+    size = vectors.strides[0]
+    return [_EncodedHalf(head + encoded[start : start + size]) for start in range(0, len(encoded), size)]
 
 
 class _EncodedSparse(SparseVector):

@@ -176,7 +176,8 @@ SELECT c.id, c.document_id, c.collection_id, d.title, d.source, c.page, c.char_s
                                            GROUP BY word) matched)
                 / (SELECT greatest(sum(weight), 1e-9) FROM (SELECT max(weight) AS weight FROM asked GROUP BY word) all_words),
                 0) AS coverage,
-       b.lexical, b.dense_rank, b.lexical_rank, c.heading, d.page_count
+       b.lexical, b.dense_rank, b.lexical_rank, c.heading, d.page_count,
+       d.content_type = 'application/pdf' AS has_layout
   FROM best b JOIN searchable_chunks c ON c.id = b.id JOIN documents d ON d.id = c.document_id
  ORDER BY b.score DESC, b.id
 """

@@ -1,7 +1,7 @@
 """The ledger of model calls, and what turns reserve and spend of budgets."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -321,6 +321,18 @@ RETURNING s.budget_id
 async def release_expired(session: AnyTransaction) -> int:
     """Give back, in all organizations, what processes that died held; returns of how many budgets."""
     return len((await session.execute(_RELEASE_EXPIRED, {})).all())
+
+
+_PURGE: Final = text("""
+WITH oldest AS (SELECT id FROM usage_events ORDER BY id LIMIT :limit)
+DELETE FROM usage_events e USING oldest WHERE e.id = oldest.id AND e.created_at < CAST(:before AS timestamptz) RETURNING e.id
+""")
+"""Ids grow with time: the primary key leads to the oldest, in whichever organization."""
+
+
+async def purge_events(session: AnyTransaction, *, before: datetime, limit: int) -> int:
+    """Delete some of the calls made before this moment, in all organizations; returns how many."""
+    return len((await session.execute(_PURGE, {"before": before, "limit": limit})).all())
 
 
 def standing_of(row: Any) -> Standing:
