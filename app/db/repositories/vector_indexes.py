@@ -2,7 +2,7 @@
 
 A graph of all organizations together is no use to one of them: most of what it hands out is the others' and thrown away, and
 the smaller the organization the more. Its own is half the work, misses less, is built sooner and in less memory, and the
-chunks of the small ones, who are searched exactly, never enter one. See docs/decisions/0033-graphs-of-organizations.md.
+chunks of the small ones, who are searched exactly, never enter one. See docs/decisions/0028-graphs-of-organizations.md.
 """
 
 import hashlib
