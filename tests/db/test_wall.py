@@ -725,6 +725,7 @@ async def new_victim(database: Database) -> Victim:
             "terms_stale_from": 0,
         }
         assert await documents.add_completed(values, ["canary"]) is not None
+        await session.execute(text("UPDATE pages SET boxes = '{\"canary\": 1}' WHERE document_id = 'doc_1'"))
         first = replace(CHUNK, ordinal=0)
         await documents.add_chunks("doc_1", [first], embedding_model="m")
         chunk_id = (await documents.chunks("doc_1", limit=1, offset=0))[0].id
