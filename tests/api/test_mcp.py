@@ -164,7 +164,7 @@ async def test_another_organization_sees_nothing_of_it(agent_of: Connect, organi
             await stranger.read_resource("ibid://documents/doc_unknown")
         listed = (await stranger.list_resources()).resources
 
-    assert found.structured_content == {"results": []}
+    assert found.structured_content == {"results": [], "degraded": None}
     assert answered.structured_content is not None
     assert answered.structured_content["refused"] is True
     assert (named.is_error, "collection_not_found" in text_of(named)) == (True, True)
