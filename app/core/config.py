@@ -438,8 +438,8 @@ class Settings(BaseSettings):
     )
     search_by_words: bool = Field(
         True,
-        description="Whether questions are searched by their words alone while the embedding provider fails or does not answer; who"
-        " asked is told so. False answers with the provider's failure.",
+        description="Whether questions are searched by their words alone while the embedding provider can't be reached or"
+        " does not answer; who asked is told so. False answers with the provider's failure.",
     )
     session_retention_days: int = Field(
         0,

@@ -9,7 +9,7 @@ import structlog
 from numpy.typing import NDArray
 
 from app.core.counters import counters
-from app.core.errors import AppError, ProviderError, ProviderTimeout, ProviderUnavailable
+from app.core.errors import AppError, ProviderTimeout, ProviderUnavailable
 from app.core.principal import Principal
 from app.core.retrieval import EVERYTHING, Hit, Query, SearchFilter, Trust
 from app.core.text import clean
@@ -21,8 +21,8 @@ from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
-FAILURES: Final = (ProviderUnavailable, ProviderTimeout, ProviderError)
-"""Of a model that is asked over the network."""
+FAILURES: Final = (ProviderUnavailable, ProviderTimeout)
+"""Of a model that is away. One that refuses (a wrong key, an unknown model) waits for somebody to mend it, and should be noticed."""
 _WORDS: Final = Trust(weight=0.0, spread=1.0)
 
 Degraded = Callable[[str], None]

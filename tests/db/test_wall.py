@@ -168,7 +168,7 @@ async def texts_of_ranges(session: AsyncSession, victim: Victim) -> list[str]:
 
 
 async def boxes_of_pages(session: AsyncSession, victim: Victim) -> list[Any]:
-    found = await ChunkRepository(session, victim.principal).boxes_of_pages([(victim.document_id, 1)])
+    found = await ChunkRepository(session, victim.principal).boxes_of_pages([(victim.document_id, 8)])
     return [each for each in found if each]
 
 
@@ -725,7 +725,8 @@ async def new_victim(database: Database) -> Victim:
             "terms_stale_from": 0,
         }
         assert await documents.add_completed(values, ["canary"]) is not None
-        await session.execute(text("UPDATE pages SET boxes = '{\"canary\": 1}' WHERE document_id = 'doc_1'"))
+        drawn = NewPage(8, "page", boxes='{"lines": []}')
+        await VersionRepository(session, principal).add_pages("doc_1", [drawn])
         first = replace(CHUNK, ordinal=0)
         await documents.add_chunks("doc_1", [first], embedding_model="m")
         chunk_id = (await documents.chunks("doc_1", limit=1, offset=0))[0].id
