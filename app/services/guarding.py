@@ -13,7 +13,7 @@ import structlog
 from app.core.bots import Bot, Guardrails, PiiPolicy, Unsupported
 from app.core.counters import counters
 from app.core.retrieval import Hit
-from app.rag import headings, prompts, refusals, support
+from app.rag import headings, prompts, refusals
 from app.rag.citations import CitationFilter
 from app.rag.guardrails import instructions
 from app.rag.guardrails.answers import AnswerGuard
@@ -141,6 +141,9 @@ class Guard:
         self, said: str, numbers: Sequence[int], sources: Mapping[int, tuple[str, str]]
     ) -> Sequence[int]:
         """Those of the numbers that may stay."""
+        # Late: its words and patterns take 3 MB, and only a model's citations are checked.
+        from app.rag import support
+
         dropped: list[int] = []
         for citation in support.check_last(said, numbers, sources):
             if citation.supported is False and self._rules.unsupported_citations is Unsupported.DROP:
