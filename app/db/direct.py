@@ -1,5 +1,8 @@
 """Transactions without SQLAlchemy, for the statements that run with every request.
 
+A transaction of several statements takes three messages to the server and one for each statement: it begins, as somebody, and
+is committed. A statement that is a transaction by itself takes one, on a connection that stands as this somebody already.
+
 Through SQLAlchemy's asyncio session a transaction of one statement costs 0.6 ms of this process, straight on asyncpg
 0.1 ms (docs/decisions/0017-two-ways-into-the-database.md). The statements are the same `text(...)` with named
 parameters, so a repository of such statements runs on either.
@@ -17,10 +20,14 @@ from sqlalchemy import TextClause
 
 _PARAMETER: Final = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)")
 _MOST_STATEMENTS: Final = 4_096
+_MOST_STANDINGS: Final = 1_024
 _CLOSING_SECONDS: Final = 5.0
+_LEAVING: Final = "RESET ROLE; RESET ALL;"
+"""As it was when it was opened: whatever was set since."""
 _PLANNED_FOR_ALL: Final = (
-    "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;"
-    " SET LOCAL max_parallel_workers_per_gather = 0;"
+    "plan_cache_mode = force_generic_plan",
+    "enable_seqscan = off",
+    "max_parallel_workers_per_gather = 0",
 )
 
 Result = TypeVar("Result")
@@ -64,17 +71,37 @@ class Rows:
         return self._rows[0] if self._rows else None
 
 
+class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """One of the pool's.
+
+    `standing` is what was set on it for good, as whom each statement by itself runs, empty for the login role; `tuned` is what
+    was set besides since.
+    """
+
+    standing = ""
+    tuned: Mapping[str, str] = {}
+
+
 class DirectTransaction:
-    """An open transaction; made by `Database.direct`, committed and rolled back there."""
+    """An open transaction, made by `Database.direct`, or a connection on which each statement is one, by `Database.single`."""
 
     __slots__ = ("_connection",)
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def execute(self, statement: TextClause, values: Mapping[str, Any]) -> Rows:
         sql, names = _numbered(statement)
         return Rows(await self._connection.fetch(sql, *[values[name] for name in names]))
+
+    async def tune(self, setting: str, value: str) -> None:
+        """Have a setting of the server: in this transaction, or where statements are transactions for as long as they run as this one's."""
+        lasts = not self._connection.is_in_transaction()
+        if lasts and self._connection.tuned.get(setting) == value:
+            return
+        await self._connection.fetchval("SELECT set_config($1, $2, $3)", setting, value, not lasts)
+        if lasts:
+            self._connection.tuned = {**self._connection.tuned, setting: value}
 
     async def scalar(self, statement: TextClause, values: Mapping[str, Any]) -> Any:
         """The first column of the first row; None when there is none."""
@@ -109,15 +136,33 @@ class DirectPool:
         self._connect_timeout_seconds = connect_timeout_seconds
         self._settings = dict(settings)
         self._free = asyncio.Semaphore(size)
-        self._idle: list[asyncpg.Connection] = []
-        self._used: set[asyncpg.Connection] = set()
+        self._kept_apart = size // 2
+        self._idle: list[Connection] = []
+        """The one used last is the last."""
+        self._used: set[Connection] = set()
 
-    async def begin(self, opening: str, *, timeout_seconds: float) -> asyncpg.Connection:
+    async def begin(self, opening: str, *, timeout_seconds: float) -> Connection:
         """A connection on which `opening` has run.
 
         Raises TimeoutError when all stay in use for so long.
         """
-        connection, _ = await self._first(lambda each: each.execute(opening), timeout_seconds)
+
+        async def begun(connection: Connection) -> None:
+            await connection.execute(f"{_LEAVING} {opening}" if connection.standing else opening)
+            connection.standing, connection.tuned = "", {}
+
+        connection, _ = await self._first(begun, timeout_seconds)
+        return connection
+
+    async def stand(self, standing: str, *, timeout_seconds: float) -> Connection:
+        """A connection on which each statement is a transaction, as `standing` says. Raises TimeoutError as `begin` does."""
+
+        async def stood(connection: Connection) -> None:
+            if connection.standing != standing:
+                await connection.execute(f"{_LEAVING} {standing}")
+                connection.standing, connection.tuned = standing, {}
+
+        connection, _ = await self._first(stood, timeout_seconds, standing)
         return connection
 
     async def fetch(
@@ -126,16 +171,27 @@ class DirectPool:
         """What one statement by itself returns, as the login role. Raises TimeoutError as `begin` does."""
         sql, names = _numbered(statement)
         arguments = [values[name] for name in names]
-        connection, rows = await self._first(lambda each: each.fetch(sql, *arguments), timeout_seconds)
+
+        async def fetched(connection: Connection) -> Sequence[Row]:
+            if connection.standing:
+                await connection.execute(_LEAVING)
+                connection.standing, connection.tuned = "", {}
+            rows: Sequence[Row] = await connection.fetch(sql, *arguments)
+            return rows
+
+        connection, rows = await self._first(fetched, timeout_seconds)
         self._put_back(connection)
         return Rows(rows)
 
     async def _first(
-        self, work: Callable[[asyncpg.Connection], Awaitable[Result]], timeout_seconds: float
-    ) -> tuple[asyncpg.Connection, Result]:
+        self,
+        work: Callable[[Connection], Awaitable[Result]],
+        timeout_seconds: float,
+        standing: str = "",
+    ) -> tuple[Connection, Result]:
         """A connection, and what came of the first work on it. One that broke while idle is replaced, as are all of its age."""
         for last_try in (False, True):
-            connection = await self._take(timeout_seconds)
+            connection = await self._take(timeout_seconds, standing)
             try:
                 return connection, await work(connection)
             except BaseException as error:
@@ -149,7 +205,7 @@ class DirectPool:
                     self._idle.pop().terminate()
         raise AssertionError("the second try returns or raises")
 
-    async def release(self, connection: asyncpg.Connection) -> None:
+    async def release(self, connection: Connection) -> None:
         """Give a connection back; a transaction that is still open on it is rolled back, also when cancelled here."""
         if connection.is_closed() or not connection.is_in_transaction():
             self._put_back(connection)
@@ -169,34 +225,39 @@ class DirectPool:
             for connection in idle:
                 connection.terminate()
 
-    async def _take(self, timeout_seconds: float) -> asyncpg.Connection:
+    async def _take(self, timeout_seconds: float, standing: str) -> Connection:
         if self._free.locked():
             async with asyncio.timeout(timeout_seconds):
                 await self._free.acquire()
         else:
             await self._free.acquire()
         try:
-            connection = self._idle_one() or await self._connect()
+            connection = self._idle_one(standing) or await self._connect()
         except BaseException:
             self._free.release()
             raise
         self._used.add(connection)
         return connection
 
-    def _idle_one(self) -> asyncpg.Connection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.is_closed():
-                return connection
+    def _idle_one(self, standing: str) -> Connection | None:
+        """The one used last of those that stand so already; else, where there are enough, the one that nobody used for longest."""
+        for place in range(len(self._idle) - 1, -1, -1):
+            connection = self._idle[place]
+            if connection.standing == standing or connection.is_closed():
+                del self._idle[place]
+                if not connection.is_closed():
+                    return connection
+        if self._idle and len(self._idle) + len(self._used) >= self._kept_apart:
+            return self._idle.pop(0)
         return None
 
-    def _put_back(self, connection: asyncpg.Connection) -> None:
+    def _put_back(self, connection: Connection) -> None:
         self._used.discard(connection)
         if not connection.is_closed():
             self._idle.append(connection)
         self._free.release()
 
-    async def _roll_back(self, connection: asyncpg.Connection) -> None:
+    async def _roll_back(self, connection: Connection) -> None:
         try:
             await connection.execute("ROLLBACK")
         except BaseException:
@@ -205,11 +266,12 @@ class DirectPool:
         finally:
             self._put_back(connection)
 
-    async def _connect(self) -> asyncpg.Connection:
-        connection = await asyncpg.connect(
+    async def _connect(self) -> Connection:
+        connection: Connection = await asyncpg.connect(
             self._dsn,
             timeout=self._connect_timeout_seconds,
             server_settings=self._settings,
+            connection_class=Connection,
             record_class=Row,
         )
         try:
@@ -224,11 +286,39 @@ def opening(
     *, role: str, organization_id: str, origin: str, planned_for_all: bool, flushed_later: bool
 ) -> str:
     """One message to the server that begins a transaction as this role and organization, on this one's behalf."""
-    plans = _PLANNED_FOR_ALL if planned_for_all else ""
-    flush = "SET LOCAL synchronous_commit = off;" if flushed_later else ""
+    settings = _settings("SET LOCAL", role, organization_id, origin, planned_for_all, flushed_later)
+    # What a connection stood as is left in the same message, and so in this transaction, which began as that one's did.
+    return f"BEGIN READ WRITE; {settings}"
+
+
+@lru_cache(maxsize=_MOST_STANDINGS)
+def standing(
+    *,
+    role: str,
+    organization_id: str,
+    origin: str,
+    planned_for_all: bool,
+    flushed_later: bool,
+    reads_only: bool,
+) -> str:
+    """One message after which each statement of a connection is such a transaction."""
+    settings = _settings("SET", role, organization_id, origin, planned_for_all, flushed_later)
+    return f"{settings} SET default_transaction_read_only = on;" if reads_only else settings
+
+
+def _settings(
+    command: str,
+    role: str,
+    organization_id: str,
+    origin: str,
+    planned_for_all: bool,
+    flushed_later: bool,
+) -> str:
+    plans = "".join(f" {command} {setting};" for setting in _PLANNED_FOR_ALL) if planned_for_all else ""
+    flush = f" {command} synchronous_commit = off;" if flushed_later else ""
     return (
-        f"BEGIN; SET LOCAL ROLE {role}; SET LOCAL ibid.organization_id = {_literal(organization_id)};"
-        f" SET LOCAL ibid.origin = {_literal(origin)}; {plans}{flush}"
+        f"{command} ROLE {role}; {command} ibid.organization_id = {_literal(organization_id)};"
+        f" {command} ibid.origin = {_literal(origin)};{plans}{flush}"
     )
 
 

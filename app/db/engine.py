@@ -129,6 +129,38 @@ class Database:
             if outcome != "COMMIT":
                 raise RuntimeError("an error inside of the transaction was swallowed: nothing was committed")
 
+    @asynccontextmanager
+    async def single(
+        self,
+        principal: Principal,
+        *,
+        planned_for_all: bool = False,
+        flushed_later: bool = False,
+        reads_only: bool = False,
+    ) -> AsyncIterator[DirectTransaction]:
+        """As `direct`, but each statement is a transaction, committed when it is answered: one message in the place of three.
+
+        For what one statement does, or several that only read. The connection stays as it is set for this one until somebody
+        else needs it, so the origin that the audit log would write has no address and no request, and nothing that is audited
+        may be changed here; with `reads_only` the server refuses any change.
+
+        Raises as `unit_of_work` does. A statement on a connection that broke unnoticed is not repeated.
+        """
+        standing = direct.standing(
+            role=_role(principal),
+            organization_id=principal.organization_id or "",
+            origin="" if reads_only else origin.of_principal(principal),
+            planned_for_all=planned_for_all,
+            flushed_later=flushed_later,
+            reads_only=reads_only,
+        )
+        with translated_errors():
+            connection = await self._pool.stand(standing, timeout_seconds=_POOL_TIMEOUT_SECONDS)
+            try:
+                yield DirectTransaction(connection)
+            finally:
+                await self._pool.release(connection)
+
     async def _begin(self, settings: Mapping[str, str]) -> AsyncSession:
         """A session in a transaction. A connection that broke while idle is replaced, which spares a ping for each use."""
         for last_try in (False, True):

@@ -233,29 +233,39 @@ async def _store(
     runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft, bot: Bot
 ) -> tuple[str, OpenedTurn, Bot]:
     # On disk at the latest with the answer, and before that nobody is told that it is stored.
-    async with runtime.database.direct(principal, flushed_later=True) as session:
-        if question.regenerates or question.edits:
+    history = runtime.settings.max_history_messages
+    if question.regenerates or question.edits:
+        async with runtime.database.direct(principal, flushed_later=True) as session:
             asked, opened = await _store_branch(runtime, session, principal, question, turn, draft, bot)
             own = await _bot_of_session(runtime, session, principal, question, draft, bot, opened.state)
             return asked, opened, own
-        new = NewTurn(
-            session_id=draft.session_id,
-            title=" ".join(question.message.split())[:_TITLE_CHARACTERS],
-            question_id=ids.new(ids.Prefix.MESSAGE),
-            question=question.message,
-            answer_id=draft.message_id,
-            model=draft.model,
-            bot_id=_stored_id(bot),
-            bot_version_id=bot.version_id,
-            names_bot=_names_bot(principal, question),
-        )
+    new = _new_turn(principal, question, draft, bot)
+    async with runtime.database.single(principal, flushed_later=True) as session:
+        stored = await TurnRepository(session, principal).open_turn(new, history=history)
+    if stored is not None:
+        return question.message, stored, bot
+    async with runtime.database.direct(principal, flushed_later=True) as session:
         stored = await TurnRepository(session, principal).open_turn(
-            new, history=runtime.settings.max_history_messages
+            replace(new, any_bot=True), history=history
         )
         if stored is None:
             raise SessionNotFound
         own = await _bot_of_session(runtime, session, principal, question, draft, bot, stored.state)
         return question.message, stored, own
+
+
+def _new_turn(principal: Principal, question: Question, draft: Draft, bot: Bot) -> NewTurn:
+    return NewTurn(
+        session_id=draft.session_id,
+        title=" ".join(question.message.split())[:_TITLE_CHARACTERS],
+        question_id=ids.new(ids.Prefix.MESSAGE),
+        question=question.message,
+        answer_id=draft.message_id,
+        model=draft.model,
+        bot_id=_stored_id(bot),
+        bot_version_id=bot.version_id,
+        names_bot=_names_bot(principal, question),
+    )
 
 
 async def _store_branch(
@@ -329,6 +339,12 @@ async def _finish(
         "fallback": draft.fallback,
         "guardrails": draft.guardrails,
     }
+    async with runtime.database.single(principal) as session:
+        if not await ledger.is_to_settle(session):
+            await TurnRepository(session, principal).finish_answer(
+                draft.message_id, values, payer=ledger.payer, calls=ledger.calls
+            )
+            return
     async with runtime.database.direct(principal) as session:
         await ledger.settle(session)
         await TurnRepository(session, principal).finish_answer(

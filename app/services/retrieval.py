@@ -71,7 +71,7 @@ async def search(
         runtime = await _by_words(runtime, failure, degraded)
         vector = _no_meaning(runtime)
         trust = _WORDS
-    async with runtime.database.direct(principal, planned_for_all=True) as session:
+    async with runtime.database.single(principal, planned_for_all=True, reads_only=True) as session:
         scope = await access.search_scope(session, principal, where.collection_ids, granted=granted)
         if scope is not None and where.session_collection_id is not None:
             scope = (*scope, where.session_collection_id)

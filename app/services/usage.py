@@ -98,9 +98,13 @@ class Ledger:
             _require_left(standings)  # raising takes back what was added
         self._has_reserved = bool(standings)
 
+    async def is_to_settle(self, session: AnyTransaction) -> bool:
+        """Whether a budget has to be told what was spent."""
+        return self._has_reserved or (bool(self.calls) and await self._is_budgeted(session))
+
     async def settle(self, session: AnyTransaction) -> None:
         """Count what was spent to the budgets, in the transaction that is about to note the calls."""
-        if not self._has_reserved and not (self.calls and await self._is_budgeted(session)):
+        if not await self.is_to_settle(session):
             return
         tokens, usd = sum(call.tokens for call in self.calls), self.cost_usd or _NOTHING
         standings = await UsageRepository(session, self._principal).settle(
@@ -142,7 +146,7 @@ class Ledger:
             if session is not None:
                 subjects = await UsageRepository(session, self._principal).budgeted()
             else:
-                async with self._runtime.database.direct(self._principal) as own:
+                async with self._runtime.database.single(self._principal, reads_only=True) as own:
                     subjects = await UsageRepository(own, self._principal).budgeted()
             facts.learn(organization_id, subjects, begun=begun)
         return budget_facts.concerns(subjects, self.payer)

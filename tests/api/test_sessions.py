@@ -228,6 +228,8 @@ async def test_another_persons_session_does_not_exist(
     await tell(service, elsewhere.principal, "mine", "Another")
     key = await people.key(company.id)
 
+    before = (await company.user.http.get("/chat/sessions")).json()
+
     for stranger in (company.other_user, company.admin, key):
         for method, path, body in _requests("mine", answer["message_id"], share["id"]):
             response = await stranger.http.request(method, path, json=body)
@@ -240,6 +242,8 @@ async def test_another_persons_session_does_not_exist(
     assert taken.status_code == 404
     assert (await elsewhere.http.get("/chat/sessions/mine/shares")).json() == []
     assert len((await company.user.http.get("/chat/sessions/mine/messages")).json()) == 2
+    after = (await company.user.http.get("/chat/sessions")).json()
+    assert after == before  # nobody moved it up by asking in it
 
 
 def _requests(session_id: str, message_id: str, share_id: str) -> list[tuple[str, str, Any]]:

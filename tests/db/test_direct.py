@@ -1,12 +1,18 @@
 """Direct transactions share a bounded number of connections, and give each back clean, whatever ended them."""
 
 import asyncio
+import itertools
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
-from app.core.principal import SYSTEM
+from app.core import origin
+from app.core.principal import ALL_SCOPES, SYSTEM, Principal, PrincipalKind, Role
+from app.db.direct import DirectTransaction
 from app.db.engine import Database
 from tests.fixtures.postgres import open_database
 
@@ -82,3 +88,146 @@ async def test_closing_ends_the_connections_that_are_in_use_too(database_url: st
     await database.close()
     with pytest.raises(Exception, match=r"closed|reached|answer|database"):
         await asyncio.wait_for(sleeping, 10)
+
+
+COMPANY = Principal(PrincipalKind.API_KEY, "key_1", "org_one", Role.ADMIN, ALL_SCOPES)
+OTHERS = Principal(PrincipalKind.API_KEY, "key_2", "org_two", Role.ADMIN, ALL_SCOPES)
+_WHO = text(
+    "SELECT current_user AS role, current_setting('ibid.organization_id', true) AS organization,"
+    " current_setting('ibid.origin', true) AS origin, current_setting('synchronous_commit') AS flush,"
+    " current_setting('plan_cache_mode') AS plans, current_setting('transaction_read_only') AS reads_only,"
+    " pg_backend_pid() AS pid"
+)
+_CHANGE = text("UPDATE sessions SET title = title WHERE id = 'none'")
+
+
+async def who(session: DirectTransaction) -> tuple[str, ...]:
+    row = (await session.execute(_WHO, {})).one()
+    return (row.role, row.organization or "", row.flush, row.plans, row.reads_only)
+
+
+async def test_each_statement_alone_runs_as_whom_it_is_for_whatever_ran_before_on_the_connection(
+    one_connection: Database,
+) -> None:
+    async def reading(principal: Principal) -> tuple[str, ...]:
+        async with one_connection.single(principal, reads_only=True, planned_for_all=True) as session:
+            return await who(session)
+
+    async def writing(principal: Principal) -> tuple[str, ...]:
+        async with one_connection.single(principal, flushed_later=True) as session:
+            await session.execute(_CHANGE, {})
+            return await who(session)
+
+    async def together(principal: Principal) -> tuple[str, ...]:
+        async with one_connection.direct(principal) as session:
+            await session.execute(_CHANGE, {})
+            return await who(session)
+
+    async def looking_up() -> tuple[str, ...]:
+        row = (await one_connection.look_ups.execute(_WHO, {})).one()
+        return (row.role, row.organization or "", row.flush, row.plans, row.reads_only)
+
+    login = (await looking_up())[0]
+    expected = {
+        "reads": ("ibid_app", "{}", "on", "force_generic_plan", "on"),
+        "writes": ("ibid_app", "{}", "off", "auto", "off"),
+        "together": ("ibid_app", "{}", "on", "auto", "off"),
+        "looks up": (login, "", "on", "auto", "off"),
+    }
+    orders = list(itertools.product(expected, (COMPANY, OTHERS)))
+    for before, after in itertools.product(orders, orders):
+        for kind, principal in (before, after):
+            match kind:
+                case "reads":
+                    found = await reading(principal)
+                case "writes":
+                    found = await writing(principal)
+                case "together":
+                    found = await together(principal)
+                case _:
+                    found = await looking_up()
+            wanted = tuple(value.format(principal.organization_id) for value in expected[kind])
+            assert found == wanted, (before, after)
+
+
+async def test_the_origin_of_a_statement_alone_names_who_and_not_the_request_before(
+    one_connection: Database,
+) -> None:
+    for principal in (COMPANY, OTHERS, COMPANY):
+        with origin.request("192.0.2.1"):
+            origin.recognise(principal)
+            async with one_connection.single(principal) as session:
+                told = (await session.execute(_WHO, {})).one().origin
+        assert json.loads(told) == {
+            "kind": "api_key",
+            "id": principal.id,
+            "address": None,
+            "request_id": None,
+        }
+
+
+async def test_what_only_reads_can_not_write(one_connection: Database) -> None:
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        async with one_connection.single(COMPANY, reads_only=True) as session:
+            await session.execute(_CHANGE, {})
+    async with one_connection.single(COMPANY, reads_only=True) as session:
+        assert (await who(session))[0] == "ibid_app"
+
+
+async def test_a_statement_alone_that_is_cancelled_or_fails_leaves_its_connection_as_good_as_before(
+    one_connection: Database,
+) -> None:
+    async def sleep() -> None:
+        async with one_connection.single(COMPANY, reads_only=True) as session:
+            await session.execute(_SLEEP, _NAP)
+
+    sleeping = asyncio.create_task(sleep())
+    await asyncio.sleep(0.3)
+    sleeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sleeping
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        async with one_connection.single(COMPANY) as session:
+            await session.execute(text("SELECT 1 / :zero"), {"zero": 0})
+    async with one_connection.single(OTHERS) as session:
+        assert (await who(session))[:2] == ("ibid_app", "org_two")
+
+
+async def test_a_connection_that_broke_while_it_stood_is_replaced(
+    one_connection: Database, database: Database
+) -> None:
+    async with one_connection.single(COMPANY, reads_only=True) as session:
+        pid = (await session.execute(_WHO, {})).one().pid
+    async with database.engine.begin() as connection:
+        await connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+    await asyncio.sleep(0.3)
+    async with one_connection.single(COMPANY, reads_only=True) as session:
+        assert (await session.execute(_WHO, {})).one().pid != pid
+
+
+async def test_a_setting_of_one_lasts_no_longer_than_its_connection_stands(one_connection: Database) -> None:
+    beam = text("SELECT current_setting('hnsw.ef_search')")
+    async with one_connection.single(COMPANY, reads_only=True) as session:
+        await session.tune("hnsw.ef_search", "300")
+    async with one_connection.single(COMPANY, reads_only=True) as session:
+        await session.tune("hnsw.ef_search", "300")
+        assert await session.scalar(beam, {}) == "300"
+    async with one_connection.direct(COMPANY) as session:
+        assert await session.scalar(beam, {}) == "100"
+        await session.tune("hnsw.ef_search", "200")
+    async with one_connection.single(COMPANY, reads_only=True) as session:
+        assert await session.scalar(beam, {}) == "100"
+
+
+async def test_those_of_different_organizations_at_once_never_run_as_each_other(database_url: str) -> None:
+    database = open_database(database_url, pool_size=4)
+    principals = [replace(COMPANY, organization_id=f"org_{number}") for number in range(12)]
+
+    async def ask(number: int) -> None:
+        principal = principals[number % len(principals)]
+        opened = database.single(principal, reads_only=number % 3 == 0, flushed_later=number % 2 == 0)
+        async with opened if number % 5 else database.direct(principal) as session:
+            assert (await who(session))[:2] == ("ibid_app", principal.organization_id)
+
+    await asyncio.gather(*map(ask, range(400)))
+    await database.close()

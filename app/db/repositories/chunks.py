@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from app.core.ids import FIRST_OF_SESSIONS
 from app.core.retrieval import Condition, Hit, Operator, Query, Scope, SearchFilter
+from app.db.direct import DirectTransaction
 from app.db.repositories.base import TextRepository
 from app.db.repositories.search_statement import Form, Shape, retrieval
 from app.db.repositories.vector_indexes import GRAPHS, HAS_GRAPH, index_name
@@ -151,7 +152,11 @@ class ChunkRepository(TextRepository):
     async def _widen_beam(self, organization: Scope) -> None:
         """In a graph of more than 100,000 chunks a search keeps more candidates, or it would miss more of the nearest."""
         beam = min(organization.chunks // _CHUNKS_A_STEP, _MOST_BEAM)
-        if beam > _LEAST_BEAM:
+        if beam <= _LEAST_BEAM:
+            return
+        if isinstance(self.session, DirectTransaction):
+            await self.session.tune(_BEAM, str(beam))
+        else:
             await self.session.execute(text(_SET_BEAM), {"beam": str(beam)})
 
     async def _has_graph(self, embedding_model: str, sizes: ScopeSizes) -> bool:
@@ -208,7 +213,8 @@ SELECT coalesce(sum(chunk_count), 0) AS chunks,
                  WHERE organization_id = :organization_id {condition} GROUP BY language) counted) AS languages
   FROM documents WHERE organization_id = :organization_id {condition}
 """
-_SET_BEAM: Final = "SELECT set_config('hnsw.ef_search', :beam, true)"
+_BEAM: Final = "hnsw.ef_search"
+_SET_BEAM: Final = f"SELECT set_config('{_BEAM}', :beam, true)"
 _RANGES: Final = """
 SELECT substr(p.text, r.first + 1, r.past - r.first) AS text
   FROM unnest(CAST(:document_ids AS text[]), CAST(:pages AS int[]), CAST(:starts AS int[]), CAST(:ends AS int[]))

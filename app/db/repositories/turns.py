@@ -40,7 +40,9 @@ WITH opened AS (
         title = CASE sessions.title_source WHEN 'file' THEN excluded.title ELSE sessions.title END,
         title_source = CASE sessions.title_source WHEN 'file' THEN 'question' ELSE sessions.title_source END,
         bot_id = CASE WHEN :names_bot THEN excluded.bot_id ELSE sessions.bot_id END
-  RETURNING owner_id, title_source, summary, summary_through, bot_id
+    WHERE sessions.owner_id = excluded.owner_id
+      AND (:names_bot OR :any_bot OR sessions.bot_id IS NULL OR sessions.bot_id = excluded.bot_id)
+  RETURNING title_source, summary, summary_through, bot_id
 ), added AS (
   INSERT INTO messages (id, organization_id, session_id, role, content, status, model, bot_version_id)
   SELECT turn.id, :organization_id, :session_id, turn.role, turn.content, turn.status, turn.model, turn.bot_version_id
@@ -49,10 +51,9 @@ WITH opened AS (
                  (2, :answer_id, 'assistant', '', 'streaming', CAST(:model AS text),
                   CAST(:bot_version_id AS text)))
            AS turn (n, id, role, content, status, model, bot_version_id)
-   WHERE opened.owner_id = :owner_id
    ORDER BY turn.n
 )
-SELECT opened.owner_id, {_STATE_OF_SESSION},
+SELECT {_STATE_OF_SESSION},
        ARRAY(SELECT ROW(earlier.role, earlier.content)
                FROM (SELECT role, content, position FROM messages
                       WHERE organization_id = :organization_id AND session_id = :session_id AND active
@@ -117,7 +118,10 @@ class StoredTurn:
 
 @dataclass(frozen=True, slots=True)
 class NewTurn:
-    """A question and the answer that is about to be streamed. Where it names no bot, the session keeps its own."""
+    """A question and the answer that is about to be streamed.
+
+    Where it names no bot, the session keeps its own; unless that is the one given, it takes `any_bot` to open the turn.
+    """
 
     session_id: str
     title: str
@@ -128,6 +132,7 @@ class NewTurn:
     bot_id: str | None = None
     bot_version_id: str | None = None
     names_bot: bool = False
+    any_bot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,9 @@ class TurnRepository(TextRepository):
     async def open_turn(self, turn: NewTurn, *, history: int) -> OpenedTurn | None:
         """Store the turn, in a new session or in one of the caller's; returns its last messages before it.
 
-        None when the session is somebody else's. Raises SessionBusy while another turn of it is being answered.
+        None, and nothing is stored, when the session is somebody else's, or another bot's.
+
+        Raises SessionBusy while another turn of it is being answered.
         """
         try:
             row = (
@@ -186,12 +193,12 @@ class TurnRepository(TextRepository):
                         **{name: getattr(turn, name) for name in NewTurn.__slots__},
                     },
                 )
-            ).one()
+            ).one_or_none()
         except (IntegrityError, asyncpg.IntegrityConstraintViolationError) as error:
             if "uq_messages_streaming" in str(error):
                 raise SessionBusy(retry_after_seconds=1) from error
             raise
-        if row.owner_id != self.principal.id:
+        if row is None:
             return None
         return OpenedTurn([StoredTurn(*message) for message in row.history], _state(row))
 
