@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from app.core.retrieval import Hit
 from app.core.text import estimate_tokens
 from app.rag import sentences
-from app.rag.sentences import Word
 
 _SPARE_AT_LEAST: Final = 3
 _WIDEST_GAP: Final = 64
@@ -25,12 +24,11 @@ _LARGEST_SHARE: Final = 0.5
 _NEARLY_AS_GOOD: Final = 0.9
 _LEAST_ROOM_TOKENS: Final = 32
 
-_PROBES: Final = 10
-_PROBE_CHARACTERS: Final = 16
-_RUNS_TELLING: Final = 8
 _SHINGLE_WORDS: Final = 4
 _NEW_SHARE: Final = 0.1
 _DIGIT: Final = re.compile(r"\d")
+_SHARE_KNOWN: Final = 0.6
+_SOME: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +188,6 @@ def _repeats(hit: Hit, better: Hit) -> bool:
     """
     if _same_page(hit, better) and hit.start <= better.end and better.start <= hit.end:
         return False
-    if hit.text == better.text:
-        return True
     if not _may_repeat(hit.text, better.text):
         return False
     said, known = _said(hit.text), _said(better.text)
@@ -216,43 +212,41 @@ def _said(text: str) -> _Said:
     """Read once, however many others a passage is compared with."""
     words = sentences.words(text)
     return _Said(
-        Counter(word.key for word in words),
-        Counter(word.key for word in words if word.capitalised or _DIGIT.search(word.key)),
-        _shingles(words),
+        Counter([word.key for word in words]),
+        Counter([word.key for word in words if word.capitalised or _has_digit(word.key)]),
+        _shingles([word.key for word in words]),
     )
 
 
 def _may_repeat(text: str, other: str) -> bool:
-    """Whether half of the places looked at, and half of all that is between spaces, stand in the other text too.
+    """Whether most of all that is between spaces stands in the other text too, first of a few of it.
 
     Of a copy it is nearly all, however it is wrapped. Reading the words of two passages costs many times as much, and
     passages on one subject often share a sentence.
     """
-    plain, known = _on_one_line(text), _on_one_line(other)
-    left = _PROBES // 2
-    for part in range(1, _PROBES + 1):
-        start = len(plain) * part // (_PROBES + 1)
-        if plain[start : start + _PROBE_CHARACTERS] not in known:
-            if not left:
-                return False
-            left -= 1
-    runs = _runs(plain)
-    return len(runs) < _RUNS_TELLING or 2 * len(runs & _runs(known)) >= len(runs)
+    parts, known = _parts(text), _parts(other).all
+    if len(known.intersection(parts.some)) < _SHARE_KNOWN * len(parts.some):
+        return False
+    return len(known & parts.all) >= _SHARE_KNOWN * len(parts.all)
+
+
+class _Parts(NamedTuple):
+    """All that is between spaces, and a few of it from all over the text."""
+
+    all: frozenset[str]
+    some: tuple[str, ...]
 
 
 @lru_cache(maxsize=64)
-def _runs(plain: str) -> frozenset[tuple[str, ...]]:
-    """As the shingles, of whatever is between spaces."""
-    parts = plain.split(" ")
-    return frozenset(zip(*(parts[start:] for start in range(_SHINGLE_WORDS)), strict=False))
+def _parts(text: str) -> _Parts:
+    parts = tuple(dict.fromkeys(text.casefold().split()))
+    return _Parts(frozenset(parts), parts[:: len(parts) // _SOME + 1])
 
 
-@lru_cache(maxsize=64)
-def _on_one_line(text: str) -> str:
-    return " ".join(text.split()).casefold()
+def _has_digit(key: str) -> bool:
+    return not key.isalpha() and _DIGIT.search(key) is not None
 
 
-def _shingles(words: Sequence[Word]) -> frozenset[tuple[str, ...]]:
-    keys = [word.key for word in words]
-    starts = range(len(keys) - _SHINGLE_WORDS + 1)
-    return frozenset(tuple(keys[start : start + _SHINGLE_WORDS]) for start in starts)
+def _shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
+    """Each run of so many words that follow each other."""
+    return frozenset(zip(*(words[start:] for start in range(_SHINGLE_WORDS)), strict=False))

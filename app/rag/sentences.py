@@ -57,7 +57,7 @@ _WORD = re.compile(
     rf"[{_DENSE}]++"
     rf"|[^\W_{_DENSE}](?:[^\W_{_DENSE}]|[{_SIGNS}]|(?<=\d)[.,](?=\d))*+(?:['’][^\W\d_]{{1,3}}(?![^\W_]))?"
 )
-_DENSE_START = re.compile(rf"[{_DENSE}]")
+_DENSE_CHARACTER = re.compile(rf"[{_DENSE}]")
 # Accents of Latin, Greek and Cyrillic, vowel points of Hebrew and Arabic.
 _MARKS = dict.fromkeys([*range(0x300, 0x370), *range(0x591, 0x5BE), *range(0x64B, 0x660)])
 _MAX_WORD_CHARS = 64
@@ -124,24 +124,25 @@ def cut(text: str, max_chars: int) -> str:
 
 def words(text: str) -> list[Word]:
     """The words of a text in order; runs of scripts without spaces give overlapping character pairs."""
+    if not _DENSE_CHARACTER.search(text):
+        return [_word(word[:_MAX_WORD_CHARS]) for word in _WORD.findall(text)]
     found: list[Word] = []
-    for match in _WORD.finditer(text):
-        word = match.group()
+    for word in _WORD.findall(text):
         if is_dense(word):
             found.extend(Word(word[i : i + 2], False) for i in range(max(1, len(word) - 1)))
         else:
-            found.append(Word(_key(word[:_MAX_WORD_CHARS]), word[0].isupper()))
+            found.append(_word(word[:_MAX_WORD_CHARS]))
     return found
 
 
 def is_dense(word: str) -> bool:
     """Whether a word is in a script written without spaces, so that its keys are character pairs."""
-    return _DENSE_START.match(word) is not None
+    return _DENSE_CHARACTER.match(word) is not None
 
 
 @lru_cache(maxsize=32_768)
-def _key(word: str) -> str:
-    return fold(word).removesuffix("'s")
+def _word(word: str) -> Word:
+    return Word(fold(word).removesuffix("'s"), word[0].isupper())
 
 
 def fold(text: str) -> str:
