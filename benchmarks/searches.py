@@ -94,7 +94,7 @@ class Asking:
 
     async def fused(self, asked: Asked, trust: Trust | None = None) -> object:
         principal = asked.organization.principal
-        async with self.database.direct(principal, planned_for_all=True) as session:
+        async with self.database.single(principal) as session:
             chunks = ChunkRepository(session, principal)
             reached = await chunks.scope(EVERYTHING, self.sizes)
             found = indexing.analyse_question(self.settings, asked.question, reached)
@@ -117,5 +117,5 @@ class Asking:
 
     async def _rows(self, form: str, asked: Asked, values: dict[str, Any]) -> object:
         statement = self._statement(form, asked.organization)
-        async with self.database.direct(asked.organization.principal, planned_for_all=True) as session:
+        async with self.database.single(asked.organization.principal) as session:
             return (await session.execute(statement, values)).all()

@@ -78,7 +78,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
                 return working.result()
             raise ClientDisconnect
         finally:
-            await _cancel(leaving)
+            leaving.cancel()  # it has nothing to clean up
             await _cancel(working)
 
 

@@ -77,11 +77,6 @@ def described(principal: Principal) -> str:
     return _json(kind, actor_id, None if origin is None else origin.address, correlation_id.get())
 
 
-def of_principal(principal: Principal) -> str:
-    """The same without the request: for what may outlive it."""
-    return _json(principal.kind.value, principal.id, None, None)
-
-
 @lru_cache(maxsize=1024)
 def _json(kind: str, actor_id: str | None, address: str | None, request_id: str | None) -> str:
     """The same for the several transactions of a request, so it is written once."""

@@ -121,7 +121,7 @@ class Scope:
     """The chunks of all organizations together, as the database estimates them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hit:
     """A chunk that was found, with what each leg of the search says of it.
 

@@ -24,11 +24,7 @@ _MOST_STANDINGS: Final = 1_024
 _CLOSING_SECONDS: Final = 5.0
 _LEAVING: Final = "RESET ROLE; RESET ALL;"
 """As it was when it was opened: whatever was set since."""
-_PLANNED_FOR_ALL: Final = (
-    "plan_cache_mode = force_generic_plan",
-    "enable_seqscan = off",
-    "max_parallel_workers_per_gather = 0",
-)
+_PLANNED_FOR_ALL: Final = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0;"
 
 Result = TypeVar("Result")
 
@@ -282,44 +278,23 @@ class DirectPool:
         return connection
 
 
-def opening(
-    *, role: str, organization_id: str, origin: str, planned_for_all: bool, flushed_later: bool
-) -> str:
+def opening(*, role: str, organization_id: str, origin: str, flushed_later: bool) -> str:
     """One message to the server that begins a transaction as this role and organization, on this one's behalf."""
-    settings = _settings("SET LOCAL", role, organization_id, origin, planned_for_all, flushed_later)
-    # What a connection stood as is left in the same message, and so in this transaction, which began as that one's did.
-    return f"BEGIN READ WRITE; {settings}"
+    flush = " SET LOCAL synchronous_commit = off;" if flushed_later else ""
+    return (
+        f"BEGIN; SET LOCAL ROLE {role}; SET LOCAL ibid.organization_id = {_literal(organization_id)};"
+        f" SET LOCAL ibid.origin = {_literal(origin)};{flush}"
+    )
 
 
 @lru_cache(maxsize=_MOST_STANDINGS)
-def standing(
-    *,
-    role: str,
-    organization_id: str,
-    origin: str,
-    planned_for_all: bool,
-    flushed_later: bool,
-    reads_only: bool,
-) -> str:
-    """One message after which each statement of a connection is such a transaction."""
-    settings = _settings("SET", role, organization_id, origin, planned_for_all, flushed_later)
-    return f"{settings} SET default_transaction_read_only = on;" if reads_only else settings
+def standing(*, role: str, organization_id: str) -> str:
+    """One message after which each statement of a connection is a transaction as this role and organization.
 
-
-def _settings(
-    command: str,
-    role: str,
-    organization_id: str,
-    origin: str,
-    planned_for_all: bool,
-    flushed_later: bool,
-) -> str:
-    plans = "".join(f" {command} {setting};" for setting in _PLANNED_FOR_ALL) if planned_for_all else ""
-    flush = f" {command} synchronous_commit = off;" if flushed_later else ""
-    return (
-        f"{command} ROLE {role}; {command} ibid.organization_id = {_literal(organization_id)};"
-        f" {command} ibid.origin = {_literal(origin)};{plans}{flush}"
-    )
+    A statement is planned once for whatever parameters, by indexes alone and without parallel workers: planning the search
+    takes 1 to 2 ms, and the plan made for a large organization must be right for a small one.
+    """
+    return f"SET ROLE {role}; SET ibid.organization_id = {_literal(organization_id)}; {_PLANNED_FOR_ALL}"
 
 
 def _literal(value: str) -> str:

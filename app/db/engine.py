@@ -102,21 +102,17 @@ class Database:
 
     @asynccontextmanager
     async def direct(
-        self, principal: Principal, *, planned_for_all: bool = False, flushed_later: bool = False
+        self, principal: Principal, *, flushed_later: bool = False
     ) -> AsyncIterator[DirectTransaction]:
         """The same without SQLAlchemy, for textual statements.
 
-        With `planned_for_all` a statement is planned once for whatever parameters, by indexes alone and without
-        parallel workers: planning the search takes 1 to 2 ms, and the plan made for a large organization must be right
-        for a small one. With `flushed_later` the commit does not
-        wait for the disk: for what nobody is told is stored before a later commit, which flushes this one too. Raises as
-        `unit_of_work` does.
+        With `flushed_later` the commit does not wait for the disk: for what nobody is told is stored before a later commit,
+        which flushes this one too. Raises as `unit_of_work` does.
         """
         opening = direct.opening(
             role=_role(principal),
             organization_id=principal.organization_id or "",
             origin=origin.described(principal),
-            planned_for_all=planned_for_all,
             flushed_later=flushed_later,
         )
         with translated_errors():
@@ -130,30 +126,15 @@ class Database:
                 raise RuntimeError("an error inside of the transaction was swallowed: nothing was committed")
 
     @asynccontextmanager
-    async def single(
-        self,
-        principal: Principal,
-        *,
-        planned_for_all: bool = False,
-        flushed_later: bool = False,
-        reads_only: bool = False,
-    ) -> AsyncIterator[DirectTransaction]:
+    async def single(self, principal: Principal) -> AsyncIterator[DirectTransaction]:
         """As `direct`, but each statement is a transaction, committed when it is answered: one message in the place of three.
 
-        For what one statement does, or several that only read. The connection stays as it is set for this one until somebody
-        else needs it, so the origin that the audit log would write has no address and no request, and nothing that is audited
-        may be changed here; with `reads_only` the server refuses any change.
+        For what one statement does, or several that only read; planned for all. The connection stays as it is set until
+        another organization needs it, so it names no origin, and nothing that is audited may be changed here.
 
         Raises as `unit_of_work` does. A statement on a connection that broke unnoticed is not repeated.
         """
-        standing = direct.standing(
-            role=_role(principal),
-            organization_id=principal.organization_id or "",
-            origin="" if reads_only else origin.of_principal(principal),
-            planned_for_all=planned_for_all,
-            flushed_later=flushed_later,
-            reads_only=reads_only,
-        )
+        standing = direct.standing(role=_role(principal), organization_id=principal.organization_id or "")
         with translated_errors():
             connection = await self._pool.stand(standing, timeout_seconds=_POOL_TIMEOUT_SECONDS)
             try:

@@ -91,7 +91,7 @@ async def _authenticate_user(
 ) -> Caller:
     claims = tokens.read(runtime.keyring, credential, purpose=purpose)
     acts_in = organization_id or claims.organization_id
-    async with runtime.database.single(SYSTEM, reads_only=True) as session:
+    async with runtime.database.single(SYSTEM) as session:
         user = await CredentialRepository(session).find_live_login(
             login_id=claims.login_id,
             user_id=claims.user_id,

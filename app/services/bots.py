@@ -36,7 +36,7 @@ async def resolve(runtime: Runtime, principal: Principal, bot_id: str | None) ->
         bot_id = principal.bot_id
     if bot_id is None or bot_id == DEFAULT_BOT:
         return runtime.default_bot
-    async with runtime.database.single(principal, reads_only=True) as session:
+    async with runtime.database.single(principal) as session:
         return await find(runtime, session, principal, bot_id)
 
 

@@ -232,7 +232,6 @@ async def _let_go_of_dead(runtime: Runtime, principal: Principal, session_id: st
 async def _store(
     runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn, draft: Draft, bot: Bot
 ) -> tuple[str, OpenedTurn, Bot]:
-    # On disk at the latest with the answer, and before that nobody is told that it is stored.
     history = runtime.settings.max_history_messages
     if question.regenerates or question.edits:
         async with runtime.database.direct(principal, flushed_later=True) as session:
@@ -240,11 +239,11 @@ async def _store(
             own = await _bot_of_session(runtime, session, principal, question, draft, bot, opened.state)
             return asked, opened, own
     new = _new_turn(principal, question, draft, bot)
-    async with runtime.database.single(principal, flushed_later=True) as session:
+    async with runtime.database.single(principal) as session:
         stored = await TurnRepository(session, principal).open_turn(new, history=history)
     if stored is not None:
         return question.message, stored, bot
-    async with runtime.database.direct(principal, flushed_later=True) as session:
+    async with runtime.database.direct(principal) as session:
         stored = await TurnRepository(session, principal).open_turn(
             replace(new, any_bot=True), history=history
         )

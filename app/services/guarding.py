@@ -33,6 +33,7 @@ OUT_OF_SCOPE: Final = "out_of_scope"
 NOT_RELEVANT: Final = "not_relevant"
 NO_ANSWER: Final = "no_answer"
 PROMPT_LEAK: Final = "prompt_leak"
+_ALL_KINDS: Final = frozenset(PiiKind)
 
 
 class Guard:
@@ -206,7 +207,7 @@ def _vault(rules: Guardrails, kinds: frozenset[PiiKind]) -> "Vault | None":
 
 def _kinds(rules: Guardrails) -> frozenset[PiiKind]:
     if rules.pii_kinds is None:
-        return frozenset(PiiKind)
+        return _ALL_KINDS
     return frozenset(kind for kind in PiiKind if kind.value in rules.pii_kinds)
 
 

@@ -238,7 +238,7 @@ async def boxes_of(
     pages = list(dict.fromkeys((hit.document_id, hit.page) for hit in hits if hit.has_layout))
     if not pages:
         return [None] * len(hits)
-    async with runtime.database.single(principal, reads_only=True) as session:
+    async with runtime.database.single(principal) as session:
         of_pages = await ChunkRepository(session, principal).boxes_of_pages(pages)
     known = dict(zip(pages, of_pages, strict=True))
     found = (known.get((hit.document_id, hit.page)) for hit in hits)
@@ -262,7 +262,7 @@ async def _between(runtime: Runtime, principal: Principal, gaps: Sequence[Gap]) 
     """The text between neighbours that do not overlap; mostly there are none, and nothing is asked."""
     if not gaps:
         return {}
-    async with runtime.database.single(principal, reads_only=True) as session:
+    async with runtime.database.single(principal) as session:
         texts = await ChunkRepository(session, principal).texts_of_ranges(
             [(gap.document_id, gap.page, gap.start, gap.end) for gap in gaps]
         )

@@ -71,7 +71,7 @@ async def search(
         runtime = await _by_words(runtime, failure, degraded)
         vector = _no_meaning(runtime)
         trust = _WORDS
-    async with runtime.database.single(principal, planned_for_all=True, reads_only=True) as session:
+    async with runtime.database.single(principal) as session:
         scope = await access.search_scope(session, principal, where.collection_ids, granted=granted)
         if scope is not None and where.session_collection_id is not None:
             scope = (*scope, where.session_collection_id)
@@ -116,16 +116,18 @@ async def search(
     if needed is None:
         needed = fusion.needed_relevance(runtime.embeddings.fingerprint, spoken=asked.spoken)
     if trust is _WORDS:
-        hits = [replace(hit, similarity=0.0) for hit in hits if hit.lexical > 0]
-    found: list[Hit] = []
+        hits = [hit for hit in hits if hit.lexical > 0]
     for hit in hits:
         if trust is _WORDS:
-            relevance = fusion.relevance_by_words(hit.coverage)
+            hit.similarity = 0.0
+            hit.relevance = fusion.relevance_by_words(hit.coverage)
         else:
-            relevance = fusion.relevance(hit.similarity, hit.coverage, written=asked.written)
-        doubt = fusion.doubt(runtime.embeddings.fingerprint, relevance, needed=needed, spoken=asked.spoken)
-        found.append(replace(hit, relevance=relevance, needed=needed, doubt=doubt))
-    return found
+            hit.relevance = fusion.relevance(hit.similarity, hit.coverage, written=asked.written)
+        hit.needed = needed
+        hit.doubt = fusion.doubt(
+            runtime.embeddings.fingerprint, hit.relevance, needed=needed, spoken=asked.spoken
+        )
+    return hits
 
 
 async def _by_words(runtime: Runtime, failure: AppError, degraded: Degraded) -> Runtime:

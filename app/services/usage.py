@@ -146,7 +146,7 @@ class Ledger:
             if session is not None:
                 subjects = await UsageRepository(session, self._principal).budgeted()
             else:
-                async with self._runtime.database.single(self._principal, reads_only=True) as own:
+                async with self._runtime.database.single(self._principal) as own:
                     subjects = await UsageRepository(own, self._principal).budgeted()
             facts.learn(organization_id, subjects, begun=begun)
         return budget_facts.concerns(subjects, self.payer)

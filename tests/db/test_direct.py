@@ -95,7 +95,7 @@ OTHERS = Principal(PrincipalKind.API_KEY, "key_2", "org_two", Role.ADMIN, ALL_SC
 _WHO = text(
     "SELECT current_user AS role, current_setting('ibid.organization_id', true) AS organization,"
     " current_setting('ibid.origin', true) AS origin, current_setting('synchronous_commit') AS flush,"
-    " current_setting('plan_cache_mode') AS plans, current_setting('transaction_read_only') AS reads_only,"
+    " current_setting('plan_cache_mode') AS plans,"
     " pg_backend_pid() AS pid"
 )
 _CHANGE = text("UPDATE sessions SET title = title WHERE id = 'none'")
@@ -103,82 +103,65 @@ _CHANGE = text("UPDATE sessions SET title = title WHERE id = 'none'")
 
 async def who(session: DirectTransaction) -> tuple[str, ...]:
     row = (await session.execute(_WHO, {})).one()
-    return (row.role, row.organization or "", row.flush, row.plans, row.reads_only)
+    return (row.role, row.organization or "", row.flush, row.plans)
 
 
 async def test_each_statement_alone_runs_as_whom_it_is_for_whatever_ran_before_on_the_connection(
     one_connection: Database,
 ) -> None:
-    async def reading(principal: Principal) -> tuple[str, ...]:
-        async with one_connection.single(principal, reads_only=True, planned_for_all=True) as session:
-            return await who(session)
-
-    async def writing(principal: Principal) -> tuple[str, ...]:
-        async with one_connection.single(principal, flushed_later=True) as session:
+    async def alone(principal: Principal) -> tuple[str, ...]:
+        async with one_connection.single(principal) as session:
             await session.execute(_CHANGE, {})
             return await who(session)
 
-    async def together(principal: Principal) -> tuple[str, ...]:
-        async with one_connection.direct(principal) as session:
+    async def together(principal: Principal, *, flushed_later: bool = False) -> tuple[str, ...]:
+        async with one_connection.direct(principal, flushed_later=flushed_later) as session:
             await session.execute(_CHANGE, {})
             return await who(session)
 
     async def looking_up() -> tuple[str, ...]:
         row = (await one_connection.look_ups.execute(_WHO, {})).one()
-        return (row.role, row.organization or "", row.flush, row.plans, row.reads_only)
+        return (row.role, row.organization or "", row.flush, row.plans)
 
     login = (await looking_up())[0]
     expected = {
-        "reads": ("ibid_app", "{}", "on", "force_generic_plan", "on"),
-        "writes": ("ibid_app", "{}", "off", "auto", "off"),
-        "together": ("ibid_app", "{}", "on", "auto", "off"),
-        "looks up": (login, "", "on", "auto", "off"),
+        "alone": ("ibid_app", "{}", "on", "force_generic_plan"),
+        "together": ("ibid_app", "{}", "on", "auto"),
+        "together, flushed later": ("ibid_app", "{}", "off", "auto"),
+        "looks up": (login, "", "on", "auto"),
     }
     orders = list(itertools.product(expected, (COMPANY, OTHERS)))
     for before, after in itertools.product(orders, orders):
         for kind, principal in (before, after):
             match kind:
-                case "reads":
-                    found = await reading(principal)
-                case "writes":
-                    found = await writing(principal)
+                case "alone":
+                    found = await alone(principal)
                 case "together":
                     found = await together(principal)
+                case "together, flushed later":
+                    found = await together(principal, flushed_later=True)
                 case _:
                     found = await looking_up()
             wanted = tuple(value.format(principal.organization_id) for value in expected[kind])
             assert found == wanted, (before, after)
 
 
-async def test_the_origin_of_a_statement_alone_names_who_and_not_the_request_before(
+async def test_a_statement_alone_has_no_origin_not_even_that_of_a_transaction_before(
     one_connection: Database,
 ) -> None:
-    for principal in (COMPANY, OTHERS, COMPANY):
-        with origin.request("192.0.2.1"):
-            origin.recognise(principal)
-            async with one_connection.single(principal) as session:
-                told = (await session.execute(_WHO, {})).one().origin
-        assert json.loads(told) == {
-            "kind": "api_key",
-            "id": principal.id,
-            "address": None,
-            "request_id": None,
-        }
-
-
-async def test_what_only_reads_can_not_write(one_connection: Database) -> None:
-    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
-        async with one_connection.single(COMPANY, reads_only=True) as session:
-            await session.execute(_CHANGE, {})
-    async with one_connection.single(COMPANY, reads_only=True) as session:
-        assert (await who(session))[0] == "ibid_app"
+    with origin.request("192.0.2.1"):
+        origin.recognise(COMPANY)
+        async with one_connection.direct(COMPANY) as session:
+            assert json.loads((await session.execute(_WHO, {})).one().origin)["id"] == COMPANY.id
+        async with one_connection.single(COMPANY) as session:
+            assert not (await session.execute(_WHO, {})).one().origin
 
 
 async def test_a_statement_alone_that_is_cancelled_or_fails_leaves_its_connection_as_good_as_before(
     one_connection: Database,
 ) -> None:
     async def sleep() -> None:
-        async with one_connection.single(COMPANY, reads_only=True) as session:
+        async with one_connection.single(COMPANY) as session:
             await session.execute(_SLEEP, _NAP)
 
     sleeping = asyncio.create_task(sleep())
@@ -196,26 +179,26 @@ async def test_a_statement_alone_that_is_cancelled_or_fails_leaves_its_connectio
 async def test_a_connection_that_broke_while_it_stood_is_replaced(
     one_connection: Database, database: Database
 ) -> None:
-    async with one_connection.single(COMPANY, reads_only=True) as session:
+    async with one_connection.single(COMPANY) as session:
         pid = (await session.execute(_WHO, {})).one().pid
     async with database.engine.begin() as connection:
         await connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
     await asyncio.sleep(0.3)
-    async with one_connection.single(COMPANY, reads_only=True) as session:
+    async with one_connection.single(COMPANY) as session:
         assert (await session.execute(_WHO, {})).one().pid != pid
 
 
 async def test_a_setting_of_one_lasts_no_longer_than_its_connection_stands(one_connection: Database) -> None:
     beam = text("SELECT current_setting('hnsw.ef_search')")
-    async with one_connection.single(COMPANY, reads_only=True) as session:
+    async with one_connection.single(COMPANY) as session:
         await session.tune("hnsw.ef_search", "300")
-    async with one_connection.single(COMPANY, reads_only=True) as session:
+    async with one_connection.single(COMPANY) as session:
         await session.tune("hnsw.ef_search", "300")
         assert await session.scalar(beam, {}) == "300"
     async with one_connection.direct(COMPANY) as session:
         assert await session.scalar(beam, {}) == "100"
         await session.tune("hnsw.ef_search", "200")
-    async with one_connection.single(COMPANY, reads_only=True) as session:
+    async with one_connection.single(COMPANY) as session:
         assert await session.scalar(beam, {}) == "100"
 
 
@@ -225,8 +208,8 @@ async def test_those_of_different_organizations_at_once_never_run_as_each_other(
 
     async def ask(number: int) -> None:
         principal = principals[number % len(principals)]
-        opened = database.single(principal, reads_only=number % 3 == 0, flushed_later=number % 2 == 0)
-        async with opened if number % 5 else database.direct(principal) as session:
+        opened = database.single(principal) if number % 3 else database.direct(principal)
+        async with opened as session:
             assert (await who(session))[:2] == ("ibid_app", principal.organization_id)
 
     await asyncio.gather(*map(ask, range(400)))

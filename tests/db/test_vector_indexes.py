@@ -24,7 +24,7 @@ async def ensure(database: Database, from_rows: int) -> None:
 
 
 async def search(database: Database, principal: Principal, exact_up_to: int) -> list[str]:
-    async with database.direct(principal, planned_for_all=True) as session:
+    async with database.single(principal) as session:
         hits = await ChunkRepository(session, principal).search(
             Query([1.0] * DIMENSION, [], Trust(1.0, 1e-9)),
             limit=10,
@@ -95,7 +95,7 @@ async def test_the_larger_a_graph_the_more_candidates_are_kept(
     sizes.put(("org_large",), Scope(chunks, {"en": 1.0}, rows=chunks))
     sizes.put_graph(index_name("hnsw", MODEL, "org_large"), True)
 
-    async with database.direct(principal, planned_for_all=True) as session:
+    async with database.single(principal) as session:
         hits = await ChunkRepository(session, principal).search(
             Query([1.0] * DIMENSION, [], Trust(1.0, 1e-9)),
             limit=10,

@@ -59,10 +59,14 @@ SELECT {_STATE_OF_SESSION},
                       WHERE organization_id = :organization_id AND session_id = :session_id AND active
                         AND status IN ('complete', 'stopped') AND content <> ''
                       ORDER BY position DESC LIMIT :history) AS earlier
-              ORDER BY earlier.position) AS history
+              ORDER BY earlier.position) AS history,
+       set_config('synchronous_commit', 'off', true)
   FROM opened
 """)
-"""One statement: the turn is stored only in a session of the caller's, and the history is the one before it."""
+"""One statement: the turn is stored only in a session of the caller's, and the history is the one before it.
+
+It is on disk at the latest with the answer, and before that nobody is told that it is stored.
+"""
 
 _HAND_TO_BOT: Final = text("""
 UPDATE messages SET model = :model, bot_version_id = :bot_version_id
