@@ -47,6 +47,7 @@ from app.services import (
     indexing,
     lasting,
     maintenance,
+    rebuild_work,
     relay,
 )
 from app.services.bot_models import BotModels
@@ -218,6 +219,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
         )
         stack.push_async_callback(runtime.background.aclose)
         await stack.enter_async_context(relay.running(runtime))
+        live.room.help = partial(rebuild_work.help_once, runtime)
         yield runtime
 
 
