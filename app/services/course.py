@@ -327,6 +327,7 @@ async def _finish(
         "latency_ms": round((time.monotonic() - draft.started) * 1000),
         "error": told and {"code": told.code, "message": told.message, "details": told.details},
         "fallback": draft.fallback,
+        "degraded": draft.degraded,
         "guardrails": draft.guardrails,
     }
     async with runtime.database.direct(principal) as session:

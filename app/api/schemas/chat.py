@@ -218,6 +218,13 @@ class MessageResponse(ResponseModel):
     )
     refused: bool
     finish_reason: str | None
+    fallback_reason: str | None = Field(
+        validation_alias="fallback",
+        description="Why another one answered than the bot's model: the code of its error.",
+    )
+    degraded: str | None = Field(
+        description="Why the documents were searched by words alone: the code of the embedding provider's error."
+    )
     feedback: Feedback | None
     guardrails: dict[str, Any] | None = Field(
         description="What the guardrails did for this answer: kinds and counts, never what was found.",
