@@ -96,9 +96,7 @@ class LiveIndex:
             if build is not None and (build != self.served.build or not self.served.matches):
                 await self._follow(build)
             self._looked_at = asked_at
-            self.room.look(
-                None if target is None or lacking is None else Lag(target.number, lacking)
-            )
+            self.room.look(None if target is None or lacking is None else Lag(target.number, lacking))
             if target is not None:
                 await self._prepare(target)
 
