@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Response
 
 from app.api.entity_tags import etag
-from app.api.schemas import bots as schemas
+from app.api.schemas import bot_responses as schemas
 from app.core.access import Visibility
 from app.core.bot_settings import Place, to_json
 from app.core.bots import Bot, BotSettings

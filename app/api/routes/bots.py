@@ -19,22 +19,24 @@ from app.api.deps import BotReadingPrincipal, ManagePrincipal, RuntimeDep, Trans
 from app.api.entity_tags import revisions_of
 from app.api.paging import Cursor, Limit, Offset, link_next
 from app.api.schemas.base import OpaqueId
-from app.api.schemas.bots import (
+from app.api.schemas.bot_responses import (
     BotResponse,
     BotSummaryResponse,
     BotUserResponse,
+    DefaultBotResponse,
+    DiffResponse,
+    StatisticsResponse,
+    TryResponse,
+    VersionResponse,
+    VersionSummaryResponse,
+)
+from app.api.schemas.bots import (
     BotUsersRequest,
     ChangeBotRequest,
     CreateBotRequest,
     Day,
-    DefaultBotResponse,
-    DiffResponse,
-    StatisticsResponse,
     TryRequest,
-    TryResponse,
     VersionNumber,
-    VersionResponse,
-    VersionSummaryResponse,
 )
 from app.core.bots import DEFAULT_BOT, ModelSettings
 from app.services import bot_care, bot_statistics, bot_trial

@@ -77,6 +77,12 @@ class AskOutcome(ResponseModel):
     sources: list[CitedSource]
     model: str
     finish_reason: str
+    fallback_reason: str | None = Field(
+        description="Why another one answered than the bot's model: the code of its error."
+    )
+    degraded: str | None = Field(
+        description="Set where words alone were compared: the code of the embedding provider's failure."
+    )
     usage: Usage
 
     @classmethod
@@ -91,6 +97,8 @@ class AskOutcome(ResponseModel):
             ],
             model=answer.model,
             finish_reason=answer.finish_reason,
+            fallback_reason=answer.fallback,
+            degraded=answer.degraded,
             usage=Usage(
                 prompt_tokens=answer.usage.prompt_tokens,
                 completion_tokens=answer.usage.completion_tokens,
