@@ -53,6 +53,8 @@ def completion(answer: Answer, asked: Asked) -> schemas.Completion:
         citations=_citations(answer, asked),
         sources=[SourceModel.model_validate(source) for source in answer.sources],
         refused=answer.refused,
+        fallback_reason=answer.fallback,
+        degraded=answer.degraded,
         warnings=list(asked.warnings),
     )
 
@@ -214,6 +216,8 @@ class _Chunks:
                 citations=_citations(answer, self._asked),
                 sources=[SourceModel.model_validate(source).model_dump() for source in answer.sources],
                 refused=answer.refused,
+                fallback_reason=answer.fallback,
+                degraded=answer.degraded,
                 warnings=list(self._asked.warnings),
             )
         ]
