@@ -18,6 +18,7 @@ from app.api.errors import STATUS
 from app.api.schemas import openai as schemas
 from app.api.schemas.chat import Source as SourceModel
 from app.core.errors import AppError, ServiceStopping
+from app.core.usage import in_dollars
 from app.services.answers import Answer, AnswerDelta, AnswerDone, ChatEvent, Source
 
 log = structlog.get_logger(__name__)
@@ -246,7 +247,7 @@ def _usage(answer: Answer) -> schemas.CompletionUsage:
         prompt_tokens=prompt,
         completion_tokens=answered,
         total_tokens=prompt + answered,
-        cost_usd=None if usage.cost_usd is None else str(usage.cost_usd),
+        cost_usd=None if usage.cost_usd is None else in_dollars(usage.cost_usd),
         estimated=usage.estimated,
     )
 

@@ -9,6 +9,7 @@ from app.api.schemas.base import CleanText, OpaqueId, RequestModel, ResponseMode
 from app.api.schemas.chat import Source, Usage
 from app.api.schemas.search import CollectionIds, TopK
 from app.core.retrieval import Hit, SearchFilter
+from app.core.usage import in_dollars
 from app.services.answers import Answer
 
 ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -102,7 +103,7 @@ class AskOutcome(ResponseModel):
             usage=Usage(
                 prompt_tokens=answer.usage.prompt_tokens,
                 completion_tokens=answer.usage.completion_tokens,
-                cost_usd=None if cost is None else str(cost),
+                cost_usd=None if cost is None else in_dollars(cost),
                 estimated=answer.usage.estimated,
             ),
         )
