@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from app.rag import equivalents, facts, questions, sentences, statements, wording
+from app.rag import equivalents, facts, questions, sentences, splices, statements, wording
 from app.rag.statements import Source, Text
 
 _LEAST_OF_CLAUSE: Final = 0.6
@@ -89,6 +89,26 @@ def is_altered(said: Text, source: Source) -> bool:
                 return False
             is_like_one = True
     return is_like_one
+
+
+def is_spliced(said: Text, source: Source) -> bool:
+    """Whether it joins what sentences say of different things, and none of them says all of it."""
+    if not said.stems or sentences.is_dense(said.keys[0]):
+        return False
+    shares = [
+        (sum(statements.has(stem, each.stems) for stem in said.stems), -place)
+        for place, each in enumerate(source.sentences)
+    ]
+    near = sorted(shares, reverse=True)[:_MOST_COMPARED]
+    language = source.language
+    statement = _tokens(said, language)
+    known = frozenset(statement)
+    return splices.is_spliced(
+        statement,
+        [_tokens(source.sentences[-place], language) for _, place in near],
+        tells=_tells,
+        is_said=lambda word: statements.has(word, known),
+    )
 
 
 def _says_other(place: wording.Place, there: Sequence[str]) -> bool:

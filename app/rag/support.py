@@ -161,6 +161,7 @@ def _supports(statement: str, title: str, text: str) -> tuple[bool | None, Span 
         and not alterations.is_replaced(said, best, source.language)
         and not alterations.is_altered(said, source)
         and not alterations.is_invented(said, source)
+        and not alterations.is_spliced(said, source)
     )
     return supported, span, coverage
 
