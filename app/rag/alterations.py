@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from app.rag import equivalents, facts, questions, sentences, splices, statements, wording
@@ -72,7 +73,7 @@ def is_altered(said: Text, source: Source) -> bool:
     """Whether what is almost a copy of a sentence has something else in a place of it, or its denial left out."""
     if not said.stems or sentences.is_dense(said.keys[0]):
         return False
-    statement, language = _tokens(said, source.language), source.language
+    statement, language = _tokens(said.text, source.language), source.language
     shares = [
         (sum(statements.has(stem, each.stems) for stem in said.stems), -place)
         for place, each in enumerate(source.sentences)
@@ -81,7 +82,7 @@ def is_altered(said: Text, source: Source) -> bool:
     for share, place in sorted(shares, reverse=True)[:_MOST_COMPARED]:
         if share < _LEAST_ALIKE * len(said.stems):
             break
-        there = _tokens(source.sentences[-place], language)
+        there = _tokens(source.sentences[-place].text, language)
         found = wording.compare(statement, there, _tells)
         common = sum(token in said.stems for token in found.common)
         if len(found.common) >= _LEAST_LIKE and common >= _LEAST_ALIKE * len(said.stems):
@@ -101,11 +102,11 @@ def is_spliced(said: Text, source: Source) -> bool:
     ]
     near = sorted(shares, reverse=True)[:_MOST_COMPARED]
     language = source.language
-    statement = _tokens(said, language)
+    statement = _tokens(said.text, language)
     known = frozenset(statement)
     return splices.is_spliced(
         statement,
-        [_tokens(source.sentences[-place], language) for _, place in near],
+        [_tokens(source.sentences[-place].text, language) for _, place in near],
         tells=_tells,
         is_said=lambda word: statements.has(word, known),
     )
@@ -130,10 +131,11 @@ def _is_same(one: str, other: str) -> bool:
     return one == other or statements.has(one, (other,))
 
 
-def _tokens(text: Text, language: str) -> list[str]:
-    """Its words as they are compared, with its breaks."""
+@lru_cache(maxsize=1024)
+def _tokens(text: str, language: str) -> Sequence[str]:
+    """The words of a sentence as they are compared, with its breaks."""
     found: list[str] = []
-    for clause in _BREAKS.split(text.text):
+    for clause in _BREAKS.split(text):
         found += (_token(word.key, language) for word in sentences.words(clause))
         found.append(wording.BREAK)
     return found[:-1]
