@@ -30,8 +30,8 @@ from app.rag.provider_http import ProviderClient
 from app.services import bots, budget_facts, bursts, diagnostics, indexing, lasting, rebuild_work, relay
 from app.services.bot_models import BotModels
 from app.services.budget_facts import BudgetFacts
-from app.services.live import LiveTurns
 from app.services.live_index import LiveIndex, ModelMaker
+from app.services.live_turns import LiveTurns
 from app.services.runtime import Runtime
 from app.services.web_pages import PageFetcher
 from app.storage import originals

@@ -8,7 +8,7 @@ from app.rag import embedding, llms
 from app.rag.circuits import Circuits
 from app.rag.errors import InvalidEmbeddingSettings
 from app.rag.provider_http import HttpClient, ProviderClient
-from app.services.live import LiveTurns
+from app.services.live_turns import LiveTurns
 
 log = structlog.get_logger(__name__)
 
