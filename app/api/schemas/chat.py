@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from app.api.schemas.base import ErrorDetail, OpaqueId, RequestModel, ResponseModel
-from app.api.schemas.documents import DocumentEvent
+from app.api.schemas.documents import DocumentEvent, Share
 from app.api.schemas.filters import Filters
 from app.api.schemas.search import CollectionIds, TopK
 
@@ -124,7 +124,7 @@ class PendingDocument(ResponseModel):
     document_id: str
     title: str
     status: Literal["uploaded", "processing"]
-    progress: float
+    progress: Share
 
 
 class ChatResponse(ResponseModel):
