@@ -23,7 +23,7 @@ from app.core.principal import SYSTEM
 from app.db.models import IndexRebuild, RebuildState
 from app.db.repositories.index_state import CHANNEL
 from app.db.repositories.rebuilds import BuildClaim, RebuildRepository
-from app.services import rebuilding, rebuilds
+from app.services import rebuild_work, rebuilding
 from app.services.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ class Rebuilder:
                 rebuild = await RebuildRepository(session).under_way()
             left = 0
             if rebuild is None or time.monotonic() - self._looked_at > _BUSY_SECONDS:
-                left = await rebuilds.go_on_with_organizations(self._runtime)
+                left = await rebuild_work.go_on_with_organizations(self._runtime)
                 self._looked_at = time.monotonic()
             if rebuild is not None and await self._go_on(rebuild):
                 return True
@@ -106,7 +106,7 @@ class Rebuilder:
                 await self._build(rebuild)
                 return True
             case RebuildState.SWITCHED | RebuildState.CANCELLING:
-                await rebuilds.clean_up(self._runtime, rebuild, going_on=lambda: not self._stopping)
+                await rebuild_work.clean_up(self._runtime, rebuild, going_on=lambda: not self._stopping)
                 await asyncio.sleep(_BUSY_SECONDS)
                 return True
             case _:
@@ -174,15 +174,15 @@ class Rebuilder:
 
     async def _work(self, target: Runtime, rebuild: IndexRebuild, claim: BuildClaim) -> None:
         try:
-            await rebuilds.build_claimed(target, rebuild, claim)
+            await rebuild_work.build_claimed(target, rebuild, claim)
         except asyncio.CancelledError:
             with contextlib.suppress(AppError):  # without a database the lease runs out
-                await asyncio.shield(rebuilds.give_back(target, claim))
+                await asyncio.shield(rebuild_work.give_back(target, claim))
             raise
         except Exception as error:  # one document may fail, the others go on
             log.error("rebuild_of_document_failed", document_id=claim.document_id, exc_info=error)
             with contextlib.suppress(AppError):
-                await rebuilds.broken(target, rebuild, claim)
+                await rebuild_work.broken(target, rebuild, claim)
 
     async def _keep_claims(self) -> None:
         while True:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from pydantic import ValidationError
 
-from app import main
+from app import opening
 from app.core.addresses import UnsafeUrl
 from app.db.engine import Database
 from app.services import reading
@@ -16,13 +16,13 @@ from tests.fixtures.workers import stored, until, with_settings, working
 
 async def test_networks_of_the_operators_choice_are_reached_and_no_others(database: Database) -> None:
     settings = make_settings(fetch_networks="10.20.0.0/16, fd00:20::/32", DB_URL="postgresql://unused/x")
-    async with main.open_runtime(settings, database) as runtime:
+    async with opening.open_runtime(settings, database) as runtime:
         assert runtime.web.check("http://10.20.1.1:8080/handbook") == "http://10.20.1.1:8080/handbook"
         assert runtime.web.check("http://[fd00:20::1]/") == "http://[fd00:20::1]/"
         for url in ("http://10.21.1.1/", "http://127.0.0.1/", "http://169.254.169.254/", "http://[::1]/"):
             with pytest.raises(UnsafeUrl):
                 runtime.web.check(url)
-    async with main.open_runtime(make_settings(DB_URL="postgresql://unused/x"), database) as runtime:
+    async with opening.open_runtime(make_settings(DB_URL="postgresql://unused/x"), database) as runtime:
         with pytest.raises(UnsafeUrl):
             runtime.web.check("http://10.20.1.1/")
 

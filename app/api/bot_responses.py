@@ -7,11 +7,12 @@ from typing import Any
 from fastapi import Response
 
 from app.api.entity_tags import etag
-from app.api.schemas import bots as schemas
+from app.api.schemas import bot_responses as schemas
 from app.core.access import Visibility
 from app.core.bot_settings import Place, to_json
 from app.core.bots import Bot, BotSettings
 from app.core.principal import Principal, Scope
+from app.core.usage import in_dollars
 from app.db.models import BotVersion
 from app.db.repositories.bot_statistics import AnswerCounts, Statistics
 from app.services import access, bot_care
@@ -107,7 +108,7 @@ def statistics_response(period: Period, found: Statistics) -> schemas.Statistics
 
 def _fields(counts: AnswerCounts) -> dict[str, Any]:
     return {name: getattr(counts, name) for name in AnswerCounts.__slots__} | {
-        "cost_usd": str(counts.cost_usd)
+        "cost_usd": in_dollars(counts.cost_usd)
     }
 
 

@@ -18,6 +18,7 @@ from app.api.errors import STATUS
 from app.api.schemas import openai as schemas
 from app.api.schemas.chat import Source as SourceModel
 from app.core.errors import AppError, ServiceStopping
+from app.core.usage import in_dollars
 from app.services.answers import Answer, AnswerDelta, AnswerDone, ChatEvent, Source
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,8 @@ def completion(answer: Answer, asked: Asked) -> schemas.Completion:
         citations=_citations(answer, asked),
         sources=[SourceModel.model_validate(source) for source in answer.sources],
         refused=answer.refused,
+        fallback_reason=answer.fallback,
+        degraded=answer.degraded,
         warnings=list(asked.warnings),
     )
 
@@ -214,6 +217,8 @@ class _Chunks:
                 citations=_citations(answer, self._asked),
                 sources=[SourceModel.model_validate(source).model_dump() for source in answer.sources],
                 refused=answer.refused,
+                fallback_reason=answer.fallback,
+                degraded=answer.degraded,
                 warnings=list(self._asked.warnings),
             )
         ]
@@ -242,7 +247,7 @@ def _usage(answer: Answer) -> schemas.CompletionUsage:
         prompt_tokens=prompt,
         completion_tokens=answered,
         total_tokens=prompt + answered,
-        cost_usd=None if usage.cost_usd is None else str(usage.cost_usd),
+        cost_usd=None if usage.cost_usd is None else in_dollars(usage.cost_usd),
         estimated=usage.estimated,
     )
 

@@ -23,6 +23,7 @@ _STATES: Final = {
     "stopped": "This answer was stopped.",
     "failed": "There is no answer: something went wrong.",
 }
+_BY_WORDS: Final = "The documents were searched by words alone, since the embedding provider was away."
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
@@ -61,8 +62,8 @@ def _markdown_message(message: Message, number: int) -> str:
         lambda found: f"[^{number}-{found[1]}]" if int(found[1]) in sources else found[0], message.content
     )
     notes = "".join(f"\n[^{number}-{n}]: {_footnote(source)}" for n, source in sorted(sources.items()))
-    state = _STATES.get(message.status)
-    remark = f"\n\n*{state}*" if state else ""
+    remarks = [_STATES.get(message.status), _BY_WORDS if message.degraded else None]
+    remark = "".join(f"\n\n*{each}*" for each in remarks if each)
     return f"{heading}{text}{remark}\n{notes}\n" if notes else f"{heading}{text}{remark}\n"
 
 

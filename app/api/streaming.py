@@ -24,6 +24,7 @@ from app.api.schemas import chat as schemas
 from app.api.schemas.base import ErrorDetail, ResponseModel
 from app.api.schemas.documents import DocumentEvent
 from app.core.errors import AppError, InvalidEventId, ServiceStopping
+from app.core.usage import in_dollars
 from app.services import answers
 from app.services.answers import ChatEvent, TurnFailed
 from app.services.live import Following
@@ -150,7 +151,7 @@ def answer_fields(answer: answers.Answer) -> dict[str, Any]:
         "usage": schemas.Usage(
             prompt_tokens=answer.usage.prompt_tokens,
             completion_tokens=answer.usage.completion_tokens,
-            cost_usd=None if cost is None else str(cost),
+            cost_usd=None if cost is None else in_dollars(cost),
             estimated=answer.usage.estimated,
         ),
         "model": answer.model,

@@ -16,7 +16,7 @@ from app.api.schemas.base import RequestModel
 from app.api.schemas.documents import UploadError, UploadFields, UploadResponse
 from app.core.errors import AppError, FileTooLarge, NotAnUpload
 from app.core.principal import Principal
-from app.services import idempotency, uploads
+from app.services import idempotency, upload_checks, uploads
 from app.services.runtime import Runtime
 from app.services.uploads import Accepted, Wish
 
@@ -102,7 +102,7 @@ def _type_of(runtime: Runtime, upload: Upload) -> str:
     limit = runtime.settings.max_upload_bytes
     if upload.truncated:
         raise FileTooLarge(f"The file is larger than {limit:,} bytes.", details={"limit_bytes": limit})
-    return uploads.check_file(
+    return upload_checks.check_file(
         upload.file, filename=upload.filename, declared=upload.declared_type, limit_bytes=limit
     )
 

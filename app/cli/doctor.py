@@ -65,13 +65,13 @@ async def _models(
     settings: "Settings", stack: AsyncExitStack, checks: "list[Check]"
 ) -> "EmbeddingModel | None":
     """Check the models; returns the embedding model if it works."""
-    from app import main
+    from app import providers
     from app.rag.errors import RagError
     from app.services import diagnostics
 
-    client = await stack.enter_async_context(main.http_client(settings))
+    client = await stack.enter_async_context(providers.http_client(settings))
     try:
-        model = main.embedding_model(settings, client)
+        model = providers.embedding_model(settings, client)
     except RagError as error:
         checks.append(
             diagnostics.fail("embedding model", str(error), "Correct EMBEDDING_MODEL and the provider.")
@@ -79,7 +79,7 @@ async def _models(
         return None
     stack.push_async_callback(model.aclose)
     embeds = await diagnostics.embedding(model)
-    chat_model = None if settings.answers_extractively else main.chat_model(settings, client)
+    chat_model = None if settings.answers_extractively else providers.chat_model(settings, client)
     checks += [embeds, await diagnostics.chat(chat_model, settings)]
     return model if embeds.status == "ok" else None
 

@@ -136,7 +136,9 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """The result of the work; Ctrl-C ends it in good order, with exit code 130."""
     try:
         with status("Starting …"):
-            importlib.import_module("app.main")  # before the event loop, in which Ctrl-C would have to wait
+            importlib.import_module(
+                "app.opening"
+            )  # before the event loop, in which Ctrl-C would have to wait
         return asyncio.run(work())
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -161,8 +163,8 @@ def database_problems() -> Iterator[None]:
 
 @asynccontextmanager
 async def open_database(settings: "Settings", *, migrate: bool | None = None) -> AsyncIterator["Database"]:
-    """As `app.main.open_database`; raises CommandFailed and StartupError."""
-    from app import main
+    """As `app.opening.open_database`; raises CommandFailed and StartupError."""
+    from app import opening
     from app.services import diagnostics
 
     if problem := diagnostics.url_problem(settings):
@@ -170,7 +172,7 @@ async def open_database(settings: "Settings", *, migrate: bool | None = None) ->
     async with AsyncExitStack() as stack:
         # The embedded server's own errors speak of the data directory, not of DB_URL.
         with database_problems() if settings.db_url else nullcontext():
-            database = await stack.enter_async_context(main.open_database(settings, migrate=migrate))
+            database = await stack.enter_async_context(opening.open_database(settings, migrate=migrate))
         yield database
 
 
@@ -181,7 +183,7 @@ async def open_service(settings: "Settings", *, set_up: bool = False) -> AsyncIt
     Raises CommandFailed and StartupError.
     """
     from app.core import crypto
-    from app.main import open_runtime
+    from app.opening import open_runtime
 
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(crypto.load, settings)  # before anything is made that is shown once

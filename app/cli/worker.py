@@ -29,7 +29,7 @@ def worker(
 
 
 async def _work(settings: "Settings", concurrency: int) -> None:
-    from app.main import open_database, open_runtime
+    from app.opening import open_database, open_runtime
     from app.worker import running
 
     stopped = asyncio.Event()

@@ -186,3 +186,8 @@ class UsageSum:
     key: str | None = None
     model: str | None = None
     purpose: str | None = None
+
+
+def in_dollars(amount: Decimal) -> str:
+    """An amount as text: never with an exponent, which the price of a short question would have."""
+    return f"{amount:f}" if amount else "0"

@@ -1,15 +1,18 @@
 """What makes a statement another one than its source's: a denial, an exchange, something else in a place of a copy."""
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Final
 
-from app.rag import equivalents, facts, questions, sentences, statements, wording
+from app.rag import equivalents, facts, questions, sentences, splices, statements, wording
 from app.rag.statements import Source, Text
 
 _LEAST_OF_CLAUSE: Final = 0.6
 _LEAST_COPY: Final = 4
 """In words: from so many in their order a statement is a copy of its source."""
+_LISTING: Final = frozenset("and or dan atau serta y e o u et ou und oder".split())
 _LEAST_LIKE: Final = 3
 _LEAST_ALIKE: Final = 0.5
 """From this share of a statement's words in the order of one sentence on, the two are laid beside each other."""
@@ -52,7 +55,24 @@ def is_exchanged(statement: str, said: Text, window: Sequence[Text]) -> bool:
     there = [facts.value(key) for each in window for key in each.keys]
     plain = [key for key in here if key not in stated]
     is_copy = len(plain) >= _LEAST_COPY and _is_within(plain, [key for key in there if key not in stated])
-    return is_copy and not _is_within(here, there)
+    if not is_copy or _is_within(here, there):
+        return False
+    return not _is_within(_listed(here, names), _listed(there, names))
+
+
+def _listed(keys: Sequence[str], names: Collection[str]) -> Sequence[str]:
+    """The words, with the names of a list ("Penang and Kedah") in one order: any is as right as another."""
+    found: list[str] = []
+    listed: list[list[str]] = []
+    for place, key in enumerate(keys):
+        if key in names:
+            if not listed or keys[place - 1] not in names:
+                listed.append([])
+            listed[-1].append(key)
+        elif not (listed and key in _LISTING and keys[place - 1] in names):
+            found += [*itertools.chain(*sorted(listed)), key]
+            listed = []
+    return [*found, *itertools.chain(*sorted(listed))]
 
 
 def is_replaced(said: Text, window: Sequence[Text], language: str) -> bool:
@@ -72,23 +92,43 @@ def is_altered(said: Text, source: Source) -> bool:
     """Whether what is almost a copy of a sentence has something else in a place of it, or its denial left out."""
     if not said.stems or sentences.is_dense(said.keys[0]):
         return False
-    statement, language = _tokens(said, source.language), source.language
+    statement, language = _tokens(said.text, source.language), source.language
     shares = [
         (sum(statements.has(stem, each.stems) for stem in said.stems), -place)
         for place, each in enumerate(source.sentences)
     ]
-    is_like_one = False
+    like: list[tuple[int, bool]] = []
     for share, place in sorted(shares, reverse=True)[:_MOST_COMPARED]:
         if share < _LEAST_ALIKE * len(said.stems):
             break
-        there = _tokens(source.sentences[-place], language)
+        there = _tokens(source.sentences[-place].text, language)
         found = wording.compare(statement, there, _tells)
         common = sum(token in said.stems for token in found.common)
         if len(found.common) >= _LEAST_LIKE and common >= _LEAST_ALIKE * len(said.stems):
-            if not any(_says_other(each, there) for each in found.places):
-                return False
-            is_like_one = True
-    return is_like_one
+            like.append((len(found.common), any(_says_other(each, there) for each in found.places)))
+    # The sentence that it was taken from has most of it in its order; that another one says nothing else does not mend it.
+    most = max((common for common, _ in like), default=0)
+    return bool(like) and all(says_other for common, says_other in like if common == most)
+
+
+def is_spliced(said: Text, source: Source) -> bool:
+    """Whether it joins what sentences say of different things, and none of them says all of it."""
+    if not said.stems or sentences.is_dense(said.keys[0]):
+        return False
+    shares = [
+        (sum(statements.has(stem, each.stems) for stem in said.stems), -place)
+        for place, each in enumerate(source.sentences)
+    ]
+    near = sorted(shares, reverse=True)[:_MOST_COMPARED]
+    language = source.language
+    statement = _tokens(said.text, language)
+    known = frozenset(statement)
+    return splices.is_spliced(
+        statement,
+        [_tokens(source.sentences[-place].text, language) for _, place in near],
+        tells=_tells,
+        is_said=lambda word: statements.has(word, known),
+    )
 
 
 def _says_other(place: wording.Place, there: Sequence[str]) -> bool:
@@ -110,10 +150,11 @@ def _is_same(one: str, other: str) -> bool:
     return one == other or statements.has(one, (other,))
 
 
-def _tokens(text: Text, language: str) -> list[str]:
-    """Its words as they are compared, with its breaks."""
+@lru_cache(maxsize=1024)
+def _tokens(text: str, language: str) -> Sequence[str]:
+    """The words of a sentence as they are compared, with its breaks."""
     found: list[str] = []
-    for clause in _BREAKS.split(text.text):
+    for clause in _BREAKS.split(text):
         found += (_token(word.key, language) for word in sentences.words(clause))
         found.append(wording.BREAK)
     return found[:-1]

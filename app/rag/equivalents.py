@@ -14,7 +14,7 @@ ENGLISH: Final = """
 develop create devise make made build built construct; start begin began begun commence; end finish conclude cease; use employ utilise utilize apply;
 show shown demonstrate prove reveal indicate; need require necessitate necessary; obtain receive acquire gain; help assist aid support;
 permit allow enable let; buy bought purchase; locate situate; find discover; describe portray depict; offer supply furnish;
-choose chose chosen select pick elect; contain include comprise incorporate; cause trigger; happen occur; try attempt; name term dub label;
+choose chose chosen select pick elect; contain include comprise incorporate; cause trigger; happen occur; try attempt; name term dub label call;
 believe think thought consider regard; write wrote written declare mention explain; claim assert argue contend; increase rise rose risen grow grew grown climb;
 decrease decline fall fell fallen drop reduce lessen; die perish; live reside dwell; leave left depart; seek sought pursue; stop halt; keep kept retain maintain;
 replace substitute supersede; hold held possess own; establish found; understand understood comprehend; speak spoke spoken talk; fight fought battle;

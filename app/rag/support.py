@@ -27,6 +27,8 @@ _WINDOW: Final = 3
 LEAST_COVERAGE: Final = 0.6
 """The share of a statement's words that its source must have: right statements of models have more, of other passages less."""
 _OTHER_LANGUAGE_COVERAGE: Final = 0.25
+_OF_ANOTHER_LANGUAGE: Final = 0.5
+"""A statement in another language shares at most so many of its words, which are names."""
 _LEAST_OF_PART: Final = 4
 """In words."""
 _LABEL: Final = re.compile(r"(?:[-*•] )?\*{2}([^*\n]{1,80}?):?\*{2}:? +(?=\w)")
@@ -161,6 +163,7 @@ def _supports(statement: str, title: str, text: str) -> tuple[bool | None, Span 
         and not alterations.is_replaced(said, best, source.language)
         and not alterations.is_altered(said, source)
         and not alterations.is_invented(said, source)
+        and not alterations.is_spliced(said, source)
     )
     return supported, span, coverage
 
@@ -212,6 +215,9 @@ def _has_names(statement: str, source: Source) -> bool:
 
 def _is_in_another_language(statement: str, said: Text, source: Source) -> bool:
     """Whether a statement is in another script than its source, or shares none of the small words with it."""
+    shared = sum(statements.has(stem, source.stems) for stem in said.stems)
+    if shared > _OF_ANOTHER_LANGUAGE * len(said.stems):
+        return False
     if _is_latin(statement) != _is_latin(source.text):
         return True
     spoken = refusals.language_of(statement)

@@ -1,6 +1,5 @@
 """Bots as admins make and change them: every change of what they answer with is a new version."""
 
-from collections.abc import Collection as Ids
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +14,10 @@ from app.core.errors import (
     BotVersionNotFound,
     CollectionNotFound,
     KeyIsRestricted,
-    UserNotFound,
 )
 from app.core.principal import Principal
 from app.db.engine import Transaction
-from app.db.models import Bot, BotUser, BotVersion
+from app.db.models import Bot, BotVersion
 from app.db.repositories.bots import BotListRepository, BotRepository, BotVersionRepository
 from app.services import access, bot_rules
 from app.services.bot_rules import Version
@@ -84,7 +82,7 @@ async def newest(
 ) -> tuple[list[Described], str | None]:
     """A page of the bots that the caller may use, newest first, and the cursor of the next one. Raises InvalidCursor."""
     if principal.bot_id is not None:
-        own = await _described(session, principal, [await _usable(session, principal, principal.bot_id)])
+        own = await _described(session, principal, [await usable(session, principal, principal.bot_id)])
         return ([] if after or offset else own), None
     found = await BotRepository(session, principal).newest(
         limit=limit + 1,
@@ -99,7 +97,7 @@ async def newest(
 
 async def get(session: Transaction, principal: Principal, bot_id: str) -> Described:
     """A bot that the caller may use. Raises BotNotFound."""
-    (found,) = await _described(session, principal, [await _usable(session, principal, bot_id)])
+    (found,) = await _described(session, principal, [await usable(session, principal, bot_id)])
     return found
 
 
@@ -132,7 +130,7 @@ async def change(
 
     Raises BotNotFound, BotChanged, BotOutdated and what `create` raises.
     """
-    now = await _managed(session, principal, bot_id, expected)
+    now = await managed(session, principal, bot_id, expected)
     before = now.content
     laid = _laid_over(bot_settings.to_json(before.settings), wanted.settings)
     if laid["model"]["provider"] != before.settings.model.provider:
@@ -161,7 +159,7 @@ async def restore(
     A key is taken from the present version where the address is the same: the old one may have been replaced for a reason.
     Raises AdminsOnly, BotNotFound, BotVersionNotFound, BotChanged and BotOutdated.
     """
-    now = await _managed(session, principal, bot_id, expected)
+    now = await managed(session, principal, bot_id, expected)
     old = content_of(await _version(session, principal, bot_id, number))
     keys = {**old.keys, **bot_rules.kept_keys(now.content, old.settings)}
     content = Version(bot_settings.with_keys(old.settings, keys), keys)
@@ -175,7 +173,7 @@ async def delete(
 
     Raises AdminsOnly, BotNotFound, BotChanged and BotOutdated.
     """
-    await _managed(session, principal, bot_id, expected)
+    await managed(session, principal, bot_id, expected)
     await BotRepository(session, principal).delete(bot_id)
 
 
@@ -184,7 +182,7 @@ async def versions(
 ) -> tuple[Sequence[BotVersion], bool]:
     """A page of a bot's versions, newest first, and whether there are more. Raises AdminsOnly and BotNotFound."""
     access.require_admin(principal)
-    await _usable(session, principal, bot_id)
+    await usable(session, principal, bot_id)
     found = await BotVersionRepository(session, principal).newest(bot_id, limit=limit + 1, offset=offset)
     return found[:limit], len(found) > limit
 
@@ -192,40 +190,8 @@ async def versions(
 async def version(session: Transaction, principal: Principal, bot_id: str, number: int) -> BotVersion:
     """Raises AdminsOnly, BotNotFound and BotVersionNotFound."""
     access.require_admin(principal)
-    await _usable(session, principal, bot_id)
+    await usable(session, principal, bot_id)
     return await _version(session, principal, bot_id, number)
-
-
-async def users(
-    session: Transaction, principal: Principal, bot_id: str, *, limit: int, offset: int
-) -> tuple[Sequence[BotUser], bool]:
-    """A page of those on the list, and whether there are more. Raises AdminsOnly and BotNotFound."""
-    access.require_admin(principal)
-    await _usable(session, principal, bot_id)
-    found = await BotListRepository(session, principal).users(bot_id, limit=limit + 1, offset=offset)
-    return found[:limit], len(found) > limit
-
-
-async def add_user(session: Transaction, principal: Principal, bot_id: str, user_id: str) -> None:
-    """Let a user use a restricted bot. Raises AdminsOnly, BotNotFound and UserNotFound."""
-    await _managed(session, principal, bot_id, ANY_REVISION)
-    await BotListRepository(session, principal).add_users(bot_id, [user_id])
-
-
-async def set_users(session: Transaction, principal: Principal, bot_id: str, user_ids: Ids[str]) -> None:
-    """Make these the whole list. Raises what `add_user` raises."""
-    await _managed(session, principal, bot_id, ANY_REVISION)
-    lists = BotListRepository(session, principal)
-    await lists.remove_other_users(bot_id, keep=user_ids)
-    if user_ids:
-        await lists.add_users(bot_id, user_ids)
-
-
-async def remove_user(session: Transaction, principal: Principal, bot_id: str, user_id: str) -> None:
-    """Raises AdminsOnly, BotNotFound, and UserNotFound for one who is not on the list."""
-    await _managed(session, principal, bot_id, ANY_REVISION)
-    if not await BotListRepository(session, principal).remove_user(bot_id, user_id):
-        raise UserNotFound
 
 
 def _require_manager(principal: Principal) -> None:
@@ -240,7 +206,8 @@ def _require_shareable(wanted: Wanted) -> None:
         raise CollectionNotFound
 
 
-async def _usable(session: Transaction, principal: Principal, bot_id: str, *, lock: bool = False) -> Bot:
+async def usable(session: Transaction, principal: Principal, bot_id: str, *, lock: bool = False) -> Bot:
+    """A bot that the caller may use. Raises BotNotFound."""
     user_id = access.restricted_user_id(principal)
     found = None
     if principal.bot_id in (None, bot_id):
@@ -250,10 +217,10 @@ async def _usable(session: Transaction, principal: Principal, bot_id: str, *, lo
     return found
 
 
-async def _managed(session: Transaction, principal: Principal, bot_id: str, expected: Expected) -> Described:
-    """The bot, held as it is until the transaction ends."""
+async def managed(session: Transaction, principal: Principal, bot_id: str, expected: Expected) -> Described:
+    """A bot that the caller manages, held as it is until the transaction ends. Raises AdminsOnly, KeyIsRestricted and BotNotFound."""
     _require_manager(principal)
-    bot = await _usable(session, principal, bot_id, lock=True)
+    bot = await usable(session, principal, bot_id, lock=True)
     expected.require(bot)
     (found,) = await _described(session, principal, [bot])
     return found

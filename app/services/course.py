@@ -25,6 +25,7 @@ from app.core.errors import (
     SessionNotFound,
 )
 from app.core.principal import Principal
+from app.core.usage import in_dollars
 from app.db.engine import AnyTransaction
 from app.db.models import MessageStatus
 from app.db.repositories.branches import BranchRepository
@@ -327,7 +328,7 @@ async def _finish(
         "usage": {
             "prompt_tokens": spent.prompt_tokens,
             "completion_tokens": spent.completion_tokens,
-            "cost_usd": None if spent.cost_usd is None else str(spent.cost_usd),
+            "cost_usd": None if spent.cost_usd is None else in_dollars(spent.cost_usd),
             "estimated": spent.estimated,
         },
         "model": draft.model,
@@ -336,6 +337,7 @@ async def _finish(
         "latency_ms": round((time.monotonic() - draft.started) * 1000),
         "error": told and {"code": told.code, "message": told.message, "details": told.details},
         "fallback": draft.fallback,
+        "degraded": draft.degraded,
         "guardrails": draft.guardrails,
     }
     async with runtime.database.single(principal) as session:

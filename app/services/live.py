@@ -1,4 +1,4 @@
-"""The turns that this process answers just now: each goes on by itself, and keeps what has come of it for who follows.
+"""A turn that this process answers just now: it goes on by itself, and keeps what has come of it for who follows.
 
 What a client sees is numbered, and the numbers depend on the answer alone: 1 is the session, 2 the sources, 2 + n the text
 up to its n-th character, and the end one more than all of the text. So a client that was cut off says which
@@ -8,10 +8,10 @@ Nothing is queued for a slow reader: it finds more text when it comes.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import anyio
 
@@ -31,10 +31,6 @@ from app.services.answers import (
 STARTED: Final = 1
 SOURCES: Final = 2
 _QUIET_SECONDS: Final = 15.0
-_CROWD: Final = 20
-_MOST_PIECES_A_SECOND: Final = 2_000
-"""Of all answers together."""
-_LONGEST_BREATH_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +187,10 @@ class LiveTurn:
         assert self.done is not None
         return self.done.answer
 
+    def begun(self, task: asyncio.Task[None]) -> None:
+        """Take note of the task that is its course."""
+        self._task = task
+
     async def ended(self) -> None:
         """Wait until its course has ended, whatever became of it."""
         if self._task is not None:
@@ -282,55 +282,3 @@ class LiveTurn:
             timer.cancel()
         wake.clear()
         return not late
-
-
-class LiveTurns:
-    """Those of one process, by the id of their answer."""
-
-    def __init__(self, *, left_alone: Callable[[LiveTurn], None] | None = None) -> None:
-        self.left_alone = left_alone
-        self._turns: dict[str, LiveTurn] = {}
-
-    def __len__(self) -> int:
-        return len(self._turns)
-
-    @property
-    def breath_seconds(self) -> float:
-        """How long a provider is left alone after each piece of an answer; not at all unless there are many answers at once."""
-        count = len(self._turns)
-        return min(_LONGEST_BREATH_SECONDS, count / _MOST_PIECES_A_SECOND) if count > _CROWD else 0.0
-
-    def start(self, turn: LiveTurn, course: Coroutine[Any, Any, None]) -> None:
-        """Let a turn take its course, which never raises."""
-        self._turns[turn.message_id] = turn
-        turn.left_alone = self.left_alone
-        task = asyncio.create_task(course, name="turn")
-        turn._task = task
-        task.add_done_callback(lambda _: self._turns.pop(turn.message_id, None))
-
-    def find(self, message_id: str) -> LiveTurn | None:
-        return self._turns.get(message_id)
-
-    def of_session(self, principal: Principal, session_id: str) -> LiveTurn | None:
-        """The turn of a session of theirs that has begun and not ended."""
-        return next(
-            (
-                turn
-                for turn in self._turns.values()
-                if turn.session_id == session_id
-                and turn.is_started
-                and (turn.principal.organization_id, turn.principal.id)
-                == (principal.organization_id, principal.id)
-            ),
-            None,
-        )
-
-    def interrupt_all(self, cause: AppError) -> int:
-        """End all with an error; how many that were."""
-        return sum(turn.interrupt(cause) for turn in tuple(self._turns.values()))
-
-    async def aclose(self, cause: AppError) -> None:
-        """End all, and wait until they are stored."""
-        self.interrupt_all(cause)
-        if self._turns:
-            await asyncio.gather(*(turn.ended() for turn in tuple(self._turns.values())))

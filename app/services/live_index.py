@@ -25,6 +25,7 @@ from app.rag import index
 from app.rag.embedding import EmbeddingModel
 from app.rag.errors import EmbeddingUnavailable, RagError
 from app.rag.index import ChunkIndex
+from app.services.room import Lag, Room
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,7 @@ class LiveIndex:
         self._models: dict[tuple[str, int | None], EmbeddingModel] = {}
         self._tried: dict[tuple[str, int | None], float] = {}
         self._looking = asyncio.Lock()
-        self.room = asyncio.Semaphore(stored_at_once)
+        self.room = Room(stored_at_once)
         """Whoever stores chunks takes a place before a connection: while a switch lets them wait, others need connections too."""
         self._good_for_seconds = keep_seconds / 2
         self._looked_at = time.monotonic()
@@ -89,10 +90,13 @@ class LiveIndex:
             asked_at = time.monotonic()
             async with self._database.unit_of_work(SYSTEM) as session:
                 build = await IndexStateRepository(session).served()
-                target = await RebuildRepository(session).target()
+                rebuilds = RebuildRepository(session)
+                target = await rebuilds.target()
+                lacking = None if target is None else await rebuilds.lacking()
             if build is not None and (build != self.served.build or not self.served.matches):
                 await self._follow(build)
             self._looked_at = asked_at
+            self.room.look(None if target is None or lacking is None else Lag(target.number, lacking))
             if target is not None:
                 await self._prepare(target)
 

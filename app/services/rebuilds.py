@@ -1,28 +1,25 @@
-"""Rebuilds of the index: who may start, see and cancel which, and how one goes from its beginning to its end."""
+"""Rebuilds of the index: who may start, see and cancel which."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from app.core import ids
 from app.core.audit import Action
 from app.core.chunking import ChunkingSettings
-from app.core.errors import AppError, InvalidRebuild, NoRebuild, RebuildNotRunning, RebuildUnderWay
+from app.core.errors import InvalidRebuild, NoRebuild, RebuildNotRunning, RebuildUnderWay
 from app.core.principal import SYSTEM, Principal, Role
 from app.db.engine import Transaction
 from app.db.models import IndexRebuild, RebuildState
-from app.db.repositories.index_state import IndexStateRepository
-from app.db.repositories.rebuilds import BuildClaim, RebuildRepository, build_of
-from app.services import access, audit, auth, embeddings, rebuilding
+from app.db.repositories.rebuilds import RebuildRepository
+from app.services import access, audit, auth, embeddings
 from app.services.runtime import Runtime
 
 _LONGEST_VECTOR: Final = 4_000
 """No vector index of pgvector takes more half-precision numbers."""
 
 _STARTS: Final = (RebuildState.RUNNING, RebuildState.FAILED)
-_ORGANIZATIONS_AT_ONCE: Final = 20
 
 
 class Extent(StrEnum):
@@ -239,71 +236,3 @@ async def _progress(repository: RebuildRepository, rebuild: IndexRebuild) -> Pro
         switched_at=rebuild.switched_at,
         ended_at=rebuild.ended_at,
     )
-
-
-async def build_claimed(target: Runtime, rebuild: IndexRebuild, claim: BuildClaim) -> None:
-    """Build one document, or say why not."""
-    if claim.attempts > target.settings.job_max_crashes:
-        error = InvalidRebuild("Whoever builds this document dies of it again and again.")
-        await rebuilding.failed(target, rebuild, claim, error)
-        return
-    try:
-        built = await rebuilding.build(target, rebuild, claim)
-    except AppError as reason:
-        await rebuilding.failed(target, rebuild, claim, reason)
-        return
-    if not built:
-        await give_back(target, claim)
-
-
-async def give_back(runtime: Runtime, claim: BuildClaim) -> None:
-    """Let another worker have the document, as if this one had not started."""
-    async with runtime.database.unit_of_work(SYSTEM) as session:
-        await RebuildRepository(session).drop(claim)
-
-
-async def broken(runtime: Runtime, rebuild: IndexRebuild, claim: BuildClaim) -> None:
-    """Stop the rebuild for a reason that is in the log."""
-    error = InvalidRebuild("Something went wrong on the server; it has been logged.")
-    await rebuilding.failed(runtime, rebuild, claim, error)
-
-
-async def clean_up(runtime: Runtime, rebuild: IndexRebuild, *, going_on: Callable[[], bool]) -> bool:
-    """Remove what is not served any more, or not to be; False when it is too early, or asked to stop before the end."""
-    cancelled = rebuild.state == RebuildState.CANCELLING
-    async with runtime.database.unit_of_work(SYSTEM) as session:
-        repository, served = RebuildRepository(session), await IndexStateRepository(session).served()
-        grace = timedelta(seconds=runtime.settings.index_keep_seconds)
-        if served is None or not (cancelled or await repository.is_over(rebuild, grace)):
-            return False
-    gone = build_of(rebuild).name if cancelled else rebuild.previous_build
-    if gone is None or gone == served.name:
-        return False
-    if not await rebuilding.clean(runtime, kept=served.name, gone=gone, going_on=going_on):
-        return False
-    async with runtime.database.unit_of_work(SYSTEM) as session:
-        repository = RebuildRepository(session)
-        await repository.forget_claims()
-        end = RebuildState.CANCELLED if cancelled else RebuildState.COMPLETED
-        return await repository.end(rebuild.id, [RebuildState(rebuild.state)], end)
-
-
-async def go_on_with_organizations(runtime: Runtime) -> int:
-    """Have documents of organizations queued, and see which of their rebuilds are done; returns how many are not."""
-    left = 0
-    async with runtime.database.unit_of_work(SYSTEM) as session:
-        repository = RebuildRepository(session)
-        for rebuild in await repository.of_organizations(limit=_ORGANIZATIONS_AT_ONCE):
-            if rebuild.state == RebuildState.CANCELLING:
-                await repository.withdraw(rebuild)
-                await repository.end(rebuild.id, [RebuildState.CANCELLING], RebuildState.CANCELLED)
-            elif rebuild.state != RebuildState.RUNNING:
-                continue
-            elif rebuild.began_at is None:
-                await repository.chunk_anew(rebuild)
-                left += 1
-            elif await repository.left(rebuild):
-                left += 1
-            else:
-                await repository.end(rebuild.id, [RebuildState.RUNNING], RebuildState.COMPLETED)
-    return left

@@ -217,6 +217,7 @@ def answer_of(message_id: str, stored: StoredAnswer) -> Answer:
         model=stored.model,
         finish_reason=stored.finish_reason,
         fallback=stored.fallback,
+        degraded=stored.degraded,
     )
 
 

@@ -21,8 +21,8 @@ from app.services.background import Background
 from app.services.bot_models import BotModels
 from app.services.budget_facts import BudgetFacts
 from app.services.bursts import Counters
-from app.services.live import LiveTurns
 from app.services.live_index import LiveIndex, Served
+from app.services.live_turns import LiveTurns
 from app.services.web_pages import PageFetcher
 from app.storage.originals import Originals
 from app.storage.spool import Spool

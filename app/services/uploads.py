@@ -16,13 +16,9 @@ from app.core import ids
 from app.core.errors import (
     BlankText,
     Conflict,
-    EmptyFile,
-    FileTooLarge,
-    Invalid,
     OriginalMissing,
     StorageFull,
     TextTooLarge,
-    UnsupportedFile,
     UploadInterrupted,
 )
 from app.core.principal import Principal
@@ -32,9 +28,7 @@ from app.db.engine import Transaction
 from app.db.models import Document, DocumentStatus
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.versions import VersionRepository
-from app.rag.parsing import sniffing
-from app.rag.parsing.model import FailureCode, ParseFailed
-from app.services import places
+from app.services import places, upload_checks
 from app.services.runtime import Runtime
 from app.storage.spool import Spool, SpooledFile
 
@@ -47,10 +41,6 @@ _FREE_BYTES: Final = 1_000_000
 _BYTES_A_SECOND: Final = 100_000
 _LARGEST_DELAY: Final = timedelta(minutes=10)
 _BULK_DELAY: Final = timedelta(minutes=2)
-
-
-class FileRefused(Invalid):
-    """This file can't be taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +77,6 @@ class _Version:
     size_bytes: int
     sha256: str
     storage_key: str
-
-
-def check_file(file: SpooledFile, *, filename: str | None, declared: str | None, limit_bytes: int) -> str:
-    """The MIME type of a file that can be read as far as its beginning tells.
-
-    Raises EmptyFile, FileTooLarge, UnsupportedFile and FileRefused.
-    """
-    if file.size_bytes == 0:
-        raise EmptyFile
-    if file.size_bytes > limit_bytes:
-        raise FileTooLarge(
-            f"The file is larger than {limit_bytes:,} bytes.", details={"limit_bytes": limit_bytes}
-        )
-    try:
-        return str(sniffing.detect_type(file.head, filename=filename or "", declared=declared))
-    except ParseFailed as error:
-        details = {"reason": error.code.value}
-        if error.code is FailureCode.UNSUPPORTED_TYPE:
-            raise UnsupportedFile(error.message, details=details) from error
-        raise FileRefused(error.message, details=details) from error
 
 
 async def accept(
@@ -158,7 +128,7 @@ async def accept_path(runtime: Runtime, principal: Principal, path: Path, wish: 
             raise StorageFull from error
         raise OriginalMissing(f"The file can't be read ({error.strerror}).") from error
     try:
-        content_type = check_file(file, filename=path.name, declared=None, limit_bytes=limit)
+        content_type = upload_checks.check_file(file, filename=path.name, declared=None, limit_bytes=limit)
         return await accept(runtime, principal, file, wish, filename=path.name, content_type=content_type)
     finally:
         await asyncio.to_thread(file.discard)

@@ -23,6 +23,7 @@ from app.core.usage import (
     UsageFilter,
     UsageGroup,
     UsageSum,
+    in_dollars,
 )
 from app.db.engine import AnyTransaction
 from app.db.repositories.organizations import OrganizationRepository
@@ -303,8 +304,8 @@ def described(standing: Standing) -> dict[str, object]:
         "period": standing.period,
         "max_tokens": standing.max_tokens,
         "spent_tokens": standing.spent_tokens,
-        "max_cost_usd": None if standing.max_cost_usd is None else str(standing.max_cost_usd),
-        "spent_usd": str(standing.spent_usd),
+        "max_cost_usd": None if standing.max_cost_usd is None else in_dollars(standing.max_cost_usd),
+        "spent_usd": in_dollars(standing.spent_usd),
         "resets_at": standing.resets_at.isoformat(),
     }
 

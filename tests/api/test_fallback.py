@@ -161,6 +161,18 @@ async def test_while_the_embedding_provider_is_away_the_words_alone_are_searched
     assert (nothing.json()["results"], nothing.json()["degraded"]) == ([], "provider_unavailable")
     assert whole["degraded"] is None
 
+    answer = told.json()
+    session = f"/chat/sessions/{answer['session_id']}"
+    kept = (await stored(provider_client, answer["session_id"]))[-1]
+    exported = (await provider_client.get(f"{session}/export?format=json")).json()["messages"][-1]
+    written = (await provider_client.get(f"{session}/export")).text
+    again = await provider_client.get(f"/chat/messages/{answer['message_id']}/events")
+    assert (kept["degraded"], kept["fallback_reason"]) == ("provider_unavailable", None)
+    assert exported["degraded"] == "provider_unavailable"
+    assert "searched by words alone" in written
+    assert events_of(again.text)[-1]["degraded"] == "provider_unavailable"
+    assert (await stored(provider_client, whole["session_id"]))[-1]["degraded"] is None
+
 
 async def test_without_the_search_by_words_the_failure_of_the_embedding_provider_is_told(
     database_url: str, provider: ScriptedProvider

@@ -202,6 +202,43 @@ async def test_it_ends_while_documents_come_faster_than_it_has_a_moment_without_
     assert sum(after.values()) == len(sent)
 
 
+async def test_whoever_stores_a_text_builds_one_for_a_rebuild_that_falls_behind(
+    make_database: MakeDatabase, provider: ScriptedProvider
+) -> None:
+    settings = make_settings(
+        DB_URL=await make_database(),
+        openai_api_key="sk-test",
+        openai_base_url=provider.url,
+        embedding_model="scripted-embedding",
+        chat_model="extractive",
+        index_keep_seconds=2,
+        worker_concurrency=0,  # nobody else builds
+    )
+    async with running(settings) as service:
+        person = await new_person(service, Role.SUPERADMIN)
+        async with client_of(service, person) as superadmin:
+
+            async def store(*texts: str) -> list[int]:
+                sent = [superadmin.post("/ingest", json={"text": text}) for text in texts]
+                return [answer.status_code for answer in await asyncio.gather(*sent)]
+
+            before = await store(*(f"Text {number} was there before." for number in range(6)))
+            await superadmin.post("/admin/index/rebuild", json={"embedding_model": OTHER_MODEL})
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not service.runtime.live.room.is_behind:
+                    await asyncio.sleep(0.1)
+            meanwhile = await store(*(f"Text {number} came meanwhile." for number in range(4)))
+            told = (await superadmin.get("/admin/index/rebuild")).json()
+            provider.models_away.add(OTHER_MODEL)
+            in_vain = await store("Nobody can embed for the rebuild now.")
+            provider.models_away.clear()
+            held_up = (await superadmin.get("/admin/index/rebuild")).json()
+
+    assert {*before, *meanwhile, *in_vain} == {200}
+    assert (told["documents_done"], told["documents_total"]) == (4, 6)
+    assert (held_up["documents_done"], held_up["error"]["code"]) == (4, "provider_unavailable")
+
+
 async def test_questions_are_answered_while_a_switch_lets_many_texts_wait(
     rebuildable: Service, superadmin: httpx.AsyncClient
 ) -> None:

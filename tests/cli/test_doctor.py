@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from app import main
+from app import opening, providers
 from app.core.config import Settings
 from app.core.principal import SYSTEM
 from app.db import upkeep
@@ -67,7 +67,7 @@ async def test_an_index_of_another_model_is_told_and_fails_where_that_can_not_be
 ) -> None:
     settings = make_settings(DB_URL=library.env["DB_URL"])
     database = open_database(library.env["DB_URL"])
-    async with main.open_runtime(settings, database) as runtime:
+    async with opening.open_runtime(settings, database) as runtime:
         model = runtime.embeddings
         model._identity = "another"
         remote = "UPDATE index_state SET embedding_model = replace(embedding_model, :one, :other)"
@@ -131,9 +131,9 @@ async def test_a_key_that_the_provider_refuses_fails(provider: ScriptedProvider)
     provider.embedding_script = [Reply(status=401)]
     provider.default = Reply(status=401)
 
-    async with main.http_client(settings) as client:
-        embedding = await diagnostics.embedding(main.embedding_model(settings, client))
-        chat = await diagnostics.chat(main.chat_model(settings, client), settings)
+    async with providers.http_client(settings) as client:
+        embedding = await diagnostics.embedding(providers.embedding_model(settings, client))
+        chat = await diagnostics.chat(providers.chat_model(settings, client), settings)
 
     assert (embedding.status, chat.status) == (Status.FAIL, Status.FAIL)
     assert "OPENAI_API_KEY" in (embedding.next_step or "")

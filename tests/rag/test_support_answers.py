@@ -143,7 +143,7 @@ def _exchanged(kind: str, said: str, here: list[re.Match[str]]) -> Iterator[tupl
             return
 
 
-@pytest.mark.parametrize(("name", "most_passing"), [("squad2mini", 0), ("idkmrc_dev", 8)])
+@pytest.mark.parametrize(("name", "most_passing"), [("squad2mini", 0), ("idkmrc_dev", 5)])
 def test_right_citations_stay_and_those_wrong_in_one_place_do_not_pass(
     name: str, most_passing: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,5 +169,5 @@ def test_right_citations_stay_and_those_wrong_in_one_place_do_not_pass(
         print(f"\n{name}: {stay:.1%} of {sum(map(len, right.values()))} right citations in other words stay")
         print(f"  right: {', '.join(f'{kind} {sum(marks)}/{len(marks)}' for kind, marks in right.items())}")
         print(f"  wrong: {', '.join(f'{kind} {sum(marks)}/{len(marks)}' for kind, marks in wrong.items())}")
-    assert stay >= 0.97
+    assert stay >= 0.98
     assert len(passing) <= most_passing, passing

@@ -19,25 +19,27 @@ from app.api.deps import BotReadingPrincipal, ManagePrincipal, RuntimeDep, Trans
 from app.api.entity_tags import revisions_of
 from app.api.paging import Cursor, Limit, Offset, link_next
 from app.api.schemas.base import OpaqueId
-from app.api.schemas.bots import (
+from app.api.schemas.bot_responses import (
     BotResponse,
     BotSummaryResponse,
     BotUserResponse,
+    DefaultBotResponse,
+    DiffResponse,
+    StatisticsResponse,
+    TryResponse,
+    VersionResponse,
+    VersionSummaryResponse,
+)
+from app.api.schemas.bots import (
     BotUsersRequest,
     ChangeBotRequest,
     CreateBotRequest,
     Day,
-    DefaultBotResponse,
-    DiffResponse,
-    StatisticsResponse,
     TryRequest,
-    TryResponse,
     VersionNumber,
-    VersionResponse,
-    VersionSummaryResponse,
 )
 from app.core.bots import DEFAULT_BOT, ModelSettings
-from app.services import bot_care, bot_statistics, bot_trial
+from app.services import bot_care, bot_statistics, bot_trial, bot_users
 from app.services.bot_care import Expected, Wanted
 
 router = APIRouter(prefix="/bots", tags=["bots"])
@@ -249,7 +251,7 @@ async def list_users(
     offset: Offset = 0,
 ) -> list[BotUserResponse]:
     """Those who may use the bot where its visibility is `restricted`, newest first."""
-    page, more = await bot_care.users(session, principal, bot_id, limit=limit, offset=offset)
+    page, more = await bot_users.users(session, principal, bot_id, limit=limit, offset=offset)
     if more:
         link_next(request, response, offset=offset + limit)
     return [BotUserResponse.model_validate(user) for user in page]
@@ -260,7 +262,7 @@ async def replace_users(
     bot_id: OpaqueId, body: BotUsersRequest, session: TransactionDep, principal: ManagePrincipal
 ) -> None:
     """Make this the whole list."""
-    await bot_care.set_users(session, principal, bot_id, frozenset(body.user_ids))
+    await bot_users.set_users(session, principal, bot_id, frozenset(body.user_ids))
 
 
 @router.put("/{bot_id}/users/{user_id}", status_code=204)
@@ -268,7 +270,7 @@ async def add_user(
     bot_id: OpaqueId, user_id: OpaqueId, session: TransactionDep, principal: ManagePrincipal
 ) -> None:
     """Let a user use the bot. Holds from their next request."""
-    await bot_care.add_user(session, principal, bot_id, user_id)
+    await bot_users.add_user(session, principal, bot_id, user_id)
 
 
 @router.delete("/{bot_id}/users/{user_id}", status_code=204)
@@ -276,4 +278,4 @@ async def remove_user(
     bot_id: OpaqueId, user_id: OpaqueId, session: TransactionDep, principal: ManagePrincipal
 ) -> None:
     """Take a user off the list. Holds from their next request."""
-    await bot_care.remove_user(session, principal, bot_id, user_id)
+    await bot_users.remove_user(session, principal, bot_id, user_id)

@@ -6,7 +6,7 @@ from app.api.deps import ManagePrincipal, RuntimeDep
 from app.api.paging import Cursor, Limit, Offset, link_next
 from app.api.schemas.base import OpaqueId
 from app.api.schemas.budgets import BudgetChange, BudgetCreate, BudgetResponse, SpendingResponse
-from app.core.usage import BudgetSubject, NewBudget
+from app.core.usage import BudgetSubject, NewBudget, in_dollars
 from app.services import budgets
 
 router = APIRouter(prefix="/budgets", tags=["usage"])
@@ -66,16 +66,16 @@ def _response(view: budgets.BudgetView) -> BudgetResponse:
         subject_id=budget.subject_id,
         period=budget.period,
         max_tokens=budget.max_tokens,
-        max_cost_usd=None if budget.max_cost_usd is None else str(budget.max_cost_usd),
+        max_cost_usd=None if budget.max_cost_usd is None else in_dollars(budget.max_cost_usd),
         ceiling=budget.ceiling,
         state=view.state,
         spending=[
             SpendingResponse(
                 subject_id=taken.subject_id,
                 spent_tokens=taken.spent_tokens,
-                spent_usd=str(taken.spent_usd),
+                spent_usd=in_dollars(taken.spent_usd),
                 reserved_tokens=taken.reserved_tokens,
-                reserved_usd=str(taken.reserved_usd),
+                reserved_usd=in_dollars(taken.reserved_usd),
                 state=taken.state,
             )
             for taken in view.spending

@@ -14,7 +14,7 @@ from app.api.schemas.base import Moment, OpaqueId
 from app.api.schemas.usage import BudgetWarning, UsageResponse, UsageSumResponse
 from app.core.principal import Principal
 from app.core.text import clean
-from app.core.usage import UsageFilter, UsageGroup, UsageSum
+from app.core.usage import UsageFilter, UsageGroup, UsageSum, in_dollars
 from app.services import usage
 
 router = APIRouter(prefix="/usage", tags=["usage"])
@@ -93,7 +93,7 @@ async def get_usage(
 
 def _sum(row: UsageSum) -> UsageSumResponse:
     values = {name: getattr(row, name) for name in UsageSum.__slots__}
-    return UsageSumResponse(**{**values, "cost_usd": str(row.cost_usd)})
+    return UsageSumResponse(**{**values, "cost_usd": in_dollars(row.cost_usd)})
 
 
 def _warning(standing: Any) -> dict[str, Any]:
@@ -108,7 +108,10 @@ def _csv(rows: Sequence[UsageSum], groups: Sequence[UsageGroup]) -> str:
     names = [*groups, *_FIGURES]
     writer.writerow(names)
     for row in rows:
-        writer.writerow([_cell(getattr(row, name)) for name in names])
+        values = {name: getattr(row, name) for name in names}
+        writer.writerow(
+            [_cell(in_dollars(value) if name == "cost_usd" else value) for name, value in values.items()]
+        )
     return file.getvalue()
 
 

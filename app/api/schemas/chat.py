@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from app.api.schemas.base import ErrorDetail, OpaqueId, RequestModel, ResponseModel
-from app.api.schemas.documents import DocumentEvent
+from app.api.schemas.documents import DocumentEvent, Share
 from app.api.schemas.filters import Filters
 from app.api.schemas.search import CollectionIds, TopK
 
@@ -124,7 +124,7 @@ class PendingDocument(ResponseModel):
     document_id: str
     title: str
     status: Literal["uploaded", "processing"]
-    progress: float
+    progress: Share
 
 
 class ChatResponse(ResponseModel):
@@ -218,6 +218,13 @@ class MessageResponse(ResponseModel):
     )
     refused: bool
     finish_reason: str | None
+    fallback_reason: str | None = Field(
+        validation_alias="fallback",
+        description="Why another one answered than the bot's model: the code of its error.",
+    )
+    degraded: str | None = Field(
+        description="Why the documents were searched by words alone: the code of the embedding provider's error."
+    )
     feedback: Feedback | None
     guardrails: dict[str, Any] | None = Field(
         description="What the guardrails did for this answer: kinds and counts, never what was found.",

@@ -17,6 +17,9 @@ from app.api.schemas.base import (
     Tag,
 )
 
+Share = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: round(share, 3))]
+"""As it is stored, 0.3 is 0.30000001192092896."""
+
 Status = Literal["uploaded", "processing", "completed", "failed"]
 Stage = Literal["parsing", "chunking", "embedding", "indexing"]
 
@@ -163,7 +166,7 @@ class DocumentResponse(ResponseModel):
     size_bytes: int
     status: Status
     stage: Stage | None = Field(description="What is being done while the status is `processing`.")
-    progress: float = Field(ge=0, le=1)
+    progress: Share
     error: DocumentError | None
     attempts: int = Field(description="How often processing was started.")
     tags: list[str]
@@ -193,7 +196,7 @@ class DocumentEvent(ResponseModel):
     document_id: str
     status: Status | None = None
     stage: Stage | None = None
-    progress: float | None = None
+    progress: Share | None = None
     attempts: int | None = None
     error: DocumentError | None = None
     pages: int | None = None

@@ -9,6 +9,7 @@ from app.api.schemas.base import CleanText, OpaqueId, RequestModel, ResponseMode
 from app.api.schemas.chat import Source, Usage
 from app.api.schemas.search import CollectionIds, TopK
 from app.core.retrieval import Hit, SearchFilter
+from app.core.usage import in_dollars
 from app.services.answers import Answer
 
 ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -77,6 +78,12 @@ class AskOutcome(ResponseModel):
     sources: list[CitedSource]
     model: str
     finish_reason: str
+    fallback_reason: str | None = Field(
+        description="Why another one answered than the bot's model: the code of its error."
+    )
+    degraded: str | None = Field(
+        description="Set where words alone were compared: the code of the embedding provider's failure."
+    )
     usage: Usage
 
     @classmethod
@@ -91,10 +98,12 @@ class AskOutcome(ResponseModel):
             ],
             model=answer.model,
             finish_reason=answer.finish_reason,
+            fallback_reason=answer.fallback,
+            degraded=answer.degraded,
             usage=Usage(
                 prompt_tokens=answer.usage.prompt_tokens,
                 completion_tokens=answer.usage.completion_tokens,
-                cost_usd=None if cost is None else str(cost),
+                cost_usd=None if cost is None else in_dollars(cost),
                 estimated=answer.usage.estimated,
             ),
         )

@@ -247,6 +247,12 @@ class Completion(ResponseModel):
     citations: list[str] = Field(description="The address of source n stands at place n - 1.")
     sources: list[Source]
     refused: bool
+    fallback_reason: str | None = Field(
+        description="Why another one answered than the bot's model: the code of its error."
+    )
+    degraded: str | None = Field(
+        description="Why the documents were searched by words alone: the code of the embedding provider's error."
+    )
     warnings: list[str]
 
 

@@ -100,6 +100,8 @@ class Message(Base):
     active: Mapped[bool] = mapped_column(server_default=text("true"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     fallback: Mapped[str | None]
+    degraded: Mapped[str | None]
+    """Why its passages were found by words alone: the code of the embedding provider's failure."""
     guardrails: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]

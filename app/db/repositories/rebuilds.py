@@ -53,6 +53,11 @@ SELECT d.id, d.organization_id,
   FROM documents d LEFT JOIN rebuild_claims c ON c.document_id = d.id WHERE {_WANTED} ORDER BY d.built_for, d.id LIMIT :limit
 """)
 _DONE: Final = text("SELECT count(*) FROM documents WHERE built_for = :number AND chunk_count > 0")
+_LACKING: Final = text("""
+SELECT (SELECT count(*) FROM documents d WHERE d.built_for < r.number AND d.chunk_count > 0)
+  FROM index_rebuilds r
+ WHERE r.organization_id IS NULL AND r.ended_at IS NULL AND r.state = 'running' AND r.error IS NULL
+""")
 _TOTAL: Final = text("SELECT count(*) FROM documents WHERE chunk_count > 0")
 _TOTAL_OF: Final = text(
     "SELECT count(*) FROM documents WHERE chunk_count > 0 AND organization_id = :organization_id"
@@ -261,6 +266,11 @@ class RebuildRepository:
         """Documents that the rebuild lacks."""
         rows = await self.session.execute(_WAITING, {"number": number, "limit": limit, "alive": alive})
         return [Waiting(*row) for row in rows]
+
+    async def lacking(self) -> int | None:
+        """How many documents the installation's rebuild lacks; None where none gets on."""
+        found = await self.session.scalar(_LACKING)
+        return None if found is None else int(found)
 
     async def done(self, number: int) -> int:
         """How many documents the rebuild has."""

@@ -81,7 +81,7 @@ UPDATE messages SET status = 'interrupted', finish_reason = 'interrupted', updat
 _FINISH: Final = """
 UPDATE messages SET content = :content, status = :status, sources = CAST(:sources AS jsonb),
        usage = CAST(:usage AS jsonb), model = :model, refused = :refused, finish_reason = :finish_reason,
-       latency_ms = :latency_ms, error = CAST(:error AS jsonb), fallback = :fallback,
+       latency_ms = :latency_ms, error = CAST(:error AS jsonb), fallback = :fallback, degraded = :degraded,
        guardrails = CAST(:guardrails AS jsonb), updated_at = now()
  WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
 """
@@ -91,6 +91,7 @@ _FINISH_AND_NOTE: Final = text(f"WITH noted AS ({NOTE_CALLS}) {_FINISH}")
 
 _STORED: Final = text("""
 SELECT m.session_id, m.content, m.status, m.sources, m.usage, m.model, m.refused, m.finish_reason, m.error, m.fallback,
+       m.degraded,
        (SELECT q.content FROM messages q
          WHERE q.organization_id = m.organization_id AND q.session_id = m.session_id AND q.role = 'user'
            AND q.position < m.position
@@ -153,6 +154,7 @@ class StoredAnswer:
     finish_reason: str
     error: dict[str, Any] | None
     fallback: str | None
+    degraded: str | None
     question: str
 
 
@@ -258,6 +260,7 @@ class TurnRepository(TextRepository):
                 "usage": _as_json(values["usage"]),
                 "error": _as_json(values.get("error")),
                 "fallback": values.get("fallback"),
+                "degraded": values.get("degraded"),
                 "guardrails": _as_json(values.get("guardrails")),
             },
         )
@@ -283,6 +286,7 @@ class TurnRepository(TextRepository):
             finish_reason=row.finish_reason or "",
             error=_json(row.error),
             fallback=row.fallback,
+            degraded=row.degraded,
             question=row.question or "",
         )
 
