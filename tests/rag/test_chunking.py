@@ -78,6 +78,12 @@ def chunks_of(text: str, size_tokens: int = 200, overlap_tokens: int = 20) -> li
     return split([Page(1, text)], size_tokens=size_tokens, overlap_tokens=overlap_tokens)
 
 
+def tokens_of(part: str, page: str, size_tokens: int) -> int:
+    """As sizes count them: the tokenizer's, each for what it counts on its page, and the two marks."""
+    share = atoms.read(page, most_tokens=size_tokens - 2).share
+    return 2 + int((local_model.count_tokens(part) - 2) * share)
+
+
 def assert_sound(
     pages: Sequence[Page], chunks: Sequence[Chunk], *, size_tokens: int, overlap_tokens: int
 ) -> None:
@@ -88,14 +94,14 @@ def assert_sound(
         assert chunk.text
         assert chunk.text == chunk.text.strip()
         assert len(chunk.text) <= size_tokens * 8
-        assert local_model.count_tokens(chunk.text) <= size_tokens
+        assert tokens_of(chunk.text, by_number[chunk.page], size_tokens) <= size_tokens
     for one, other in pairwise(chunks):
         assert one.page <= other.page
         if one.page == other.page:
             assert one.start < other.start
             assert one.end < other.end
             repeated = by_number[one.page][other.start : one.end]
-            assert local_model.count_tokens(repeated) - 2 <= overlap_tokens
+            assert tokens_of(repeated, by_number[one.page], size_tokens) - 2 <= overlap_tokens
     for page in pages:
         left = list(page.text)
         for chunk in chunks:
