@@ -208,9 +208,7 @@ def test_a_size_holds_about_as_much_text_in_every_language(text: str) -> None:
     assert 0.8 < translated / english < 1.6
 
 
-@pytest.mark.parametrize(
-    "text", [ARTICLE, PROSE, "a " * 2_000, HOSTILE["a table"], "Part no. 4711-0815: 3.5 kΩ\n" * 50]
-)
+@pytest.mark.parametrize("text", [ARTICLE, PROSE, "a " * 2_000, HOSTILE["a table"]])
 def test_english_and_numbers_count_the_tokens_of_the_model(text: str) -> None:
     assert atoms.read(text, most_tokens=198).share == 1
 
