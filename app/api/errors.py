@@ -97,11 +97,12 @@ def _path(loc: Sequence[str | int], body: object, *, is_missing: bool) -> str:
     """Where in the request a problem is, without the names of the alternatives that a value was tried as."""
     if loc[0] != "body" or not isinstance(body, dict | list):
         return ".".join(map(str, loc))
-    parts, within = ["body"], body
+    parts = ["body"]
+    within: object = body
     for place, part in enumerate(loc[1:], start=2):
-        if (isinstance(within, dict) and part in within) or (
-            isinstance(within, list) and isinstance(part, int) and part < len(within)
-        ):
+        if isinstance(within, dict) and part in within:
+            within = within[part]
+        elif isinstance(within, list) and isinstance(part, int) and part < len(within):
             within = within[part]
         elif not (is_missing and place == len(loc)):
             continue
