@@ -98,11 +98,12 @@ def _path(loc: Sequence[str | int], body: object, *, is_missing: bool) -> str:
     if loc[0] != "body" or not isinstance(body, dict | list):
         return ".".join(map(str, loc))
     parts = ["body"]
-    within: object = body
+    within: Any = body
     for place, part in enumerate(loc[1:], start=2):
-        if isinstance(within, dict) and part in within:
-            within = within[part]
-        elif isinstance(within, list) and isinstance(part, int) and part < len(within):
+        places = (
+            within if isinstance(within, dict) else range(len(within)) if isinstance(within, list) else ()
+        )
+        if part in places:
             within = within[part]
         elif not (is_missing and place == len(loc)):
             continue
