@@ -79,7 +79,7 @@ def run(*, quick: bool) -> Report:
 
 def _inputs(encoder: local_model.SentenceEncoder, texts: list[str]) -> Iterator[Inputs]:
     """What the network is given, batch by batch, as the encoder makes it."""
-    token_ids = encoder.tokenize(texts)
+    token_ids = [ids for parts in encoder.tokenize_whole(texts) for ids in parts]
     for batch in encoder.batches(token_ids):
         rows = [token_ids[place] for place in batch]
         ids = np.zeros((len(rows), max(map(len, rows))), np.int64)

@@ -1,7 +1,7 @@
 """The one error shape, and the one table from an error's category to its HTTP status."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -82,14 +82,33 @@ async def _app_error(_: Request, error: Exception) -> JSONResponse:
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     """Says where and what, never the value: it may be a secret, or no JSON (NaN)."""
     assert isinstance(error, RequestValidationError)
-    problems = [
-        {"path": ".".join(str(part) for part in problem["loc"])[:200], "message": problem["msg"]}
+    found = {
+        (_path(problem["loc"], error.body, is_missing=problem["type"] == "missing"), problem["msg"]): None
         for problem in error.errors()[:_MAX_PROBLEMS]
-    ]
+    }
+    problems = [{"path": path[:200], "message": message} for path, message in found]
     first = f"{problems[0]['path']}: {problems[0]['message']}"
     if problems[0]["path"] == "body":
         first = "The body must be a JSON object, sent with Content-Type: application/json."
     return JSONResponse(error_body("validation_error", first, {"problems": problems}), 422)
+
+
+def _path(loc: Sequence[str | int], body: object, *, is_missing: bool) -> str:
+    """Where in the request a problem is, without the names of the alternatives that a value was tried as."""
+    if loc[0] != "body" or not isinstance(body, dict | list):
+        return ".".join(map(str, loc))
+    parts = ["body"]
+    within: Any = body
+    for place, part in enumerate(loc[1:], start=2):
+        places = (
+            within if isinstance(within, dict) else range(len(within)) if isinstance(within, list) else ()
+        )
+        if part in places:
+            within = within[part]
+        elif not (is_missing and place == len(loc)):
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
 
 
 async def _http_error(_: Request, error: Exception) -> JSONResponse:

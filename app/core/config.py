@@ -286,7 +286,7 @@ class Settings(BaseSettings):
         200,
         ge=16,
         le=8000,
-        description="Longest chunk, in tokens; never more than the embedding model reads.",
+        description="Longest chunk, in tokens of about four letters in any language; never more than the embedding model reads.",
     )
     chunk_overlap_tokens: int = Field(
         20, ge=0, le=4000, description="Tokens that a chunk repeats from the one before it."

@@ -51,7 +51,7 @@ class Limits:
 def split(pages: Sequence[Page], *, size_tokens: int, overlap_tokens: int) -> list[Chunk]:
     """The chunks of all pages in order; every character but space is in one, and none crosses a page.
 
-    A chunk has at most `size_tokens`, as `local_model.count_tokens` counts them, and repeats at most
+    A chunk has at most `size_tokens`, as `atoms.read` counts them on its page, and repeats at most
     `overlap_tokens` of the one before. Blank pages have none. This is work for a thread: 0.3 s a megabyte of
     English, in which other threads can run. Raises ValueError for an overlap or a size that can't be.
     """

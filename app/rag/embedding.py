@@ -116,18 +116,21 @@ class LocalEmbeddings:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         for start in range(0, len(texts), _TEXTS_TOKENIZED_AT_ONCE):
             window = texts[start : start + _TEXTS_TOKENIZED_AT_ONCE]
-            token_ids = await loop.run_in_executor(self._documents, self._tokenize, window)
+            parts = await loop.run_in_executor(self._documents, self._tokenize, window)
+            token_ids = [ids for of_text in parts for ids in of_text]
             encoder = self._load()
             batches = encoder.batches(token_ids)
-            part = vectors[start : start + len(window)]
+            found = np.empty((len(token_ids), self.dimension), np.float32)
             turns = [
-                asyncio.create_task(self._run(encoder, batches, token_ids, part)) for _ in range(self.threads)
+                asyncio.create_task(self._run(encoder, batches, token_ids, found))
+                for _ in range(self.threads)
             ]
             try:
                 await asyncio.gather(*turns)
             finally:
                 for turn in turns:
                     turn.cancel()
+            vectors[start : start + len(window)] = local_model.joined(found, parts)
         return vectors
 
     async def _run(
@@ -148,8 +151,8 @@ class LocalEmbeddings:
             executor.shutdown(wait=False, cancel_futures=True)
 
     # Loading, which takes 0.3 s the first time, happens inside so that it is never done on the event loop.
-    def _tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
-        return self._load().tokenize(texts)
+    def _tokenize(self, texts: Sequence[str]) -> list[list[TokenIds]]:
+        return self._load().tokenize_whole(texts)
 
     def _encode(self, text: str) -> NDArray[np.float32]:
         vector: NDArray[np.float32] = self._load().encode([text])[0]

@@ -23,7 +23,7 @@ MODEL_NAME: Final = "sentence-transformers/all-MiniLM-L6-v2"
 REVISION: Final = "1110a243"
 DIMENSION: Final = 384
 MAX_TOKENS: Final = 256
-"""What the model was trained to read at once, [CLS] and [SEP] included; the rest of a text is ignored."""
+"""What the model was trained to read at once, [CLS] and [SEP] included: more of a question is ignored, a longer chunk read in parts."""
 
 GRAPH_FILE: Final = Path(__file__).parent / "assets" / "minilm.onnx"
 WEIGHTS: Final = "model.safetensors"
@@ -86,6 +86,11 @@ class SentenceEncoder:
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         return [_truncate(encoding.ids) for encoding in encodings]
 
+    def tokenize_whole(self, texts: Sequence[str]) -> list[list[TokenIds]]:
+        """All of each text, in as many equal parts as the model has to read it in."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return [_parts(encoding.ids) for encoding in encodings]
+
     def batches(self, token_ids: Sequence[TokenIds]) -> Iterator[list[int]]:
         """Positions in `token_ids`, shortest first, in groups of at most 512 tokens, padding included."""
         batch: list[int] = []
@@ -120,6 +125,20 @@ class SentenceEncoder:
         return vectors
 
 
+def joined(vectors: NDArray[np.float32], parts: Sequence[Sequence[TokenIds]]) -> NDArray[np.float32]:
+    """From the vectors of the parts of all texts in their order to those of the texts: (len(parts), 384).
+
+    The vector of a text in parts is their mean, a part counting as much as it is long.
+    """
+    if len(vectors) == len(parts):
+        return vectors
+    lengths = np.array([len(ids) for of_text in parts for ids in of_text], np.float32)
+    firsts = np.cumsum([0, *(len(of_text) for of_text in parts[:-1])])
+    sums: NDArray[np.float32] = np.add.reduceat(vectors * lengths[:, None], firsts, axis=0)
+    sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+    return sums
+
+
 def load() -> SentenceEncoder:
     """The encoder of this process; the first call loads it (0.3 s, 90 MB). Raises LocalModelError."""
     with _loading:
@@ -136,7 +155,7 @@ def load_tokenizer() -> Tokenizer:
 
 
 def count_tokens(text: str) -> int:
-    """The tokens of a text with [CLS] and [SEP], however long it is: all of it is read up to MAX_TOKENS."""
+    """The tokens of a text with [CLS] and [SEP], however long it is: it is read at once up to MAX_TOKENS."""
     (encoding,) = load_tokenizer().encode_batch_fast([text])
     return len(encoding)
 
@@ -186,6 +205,15 @@ def _open_tokenizer() -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _parts(ids: TokenIds) -> list[TokenIds]:
+    if len(ids) <= MAX_TOKENS:
+        return [ids]
+    first, *inner, last = ids
+    count = -(-len(inner) // (MAX_TOKENS - 2))
+    size = -(-len(inner) // count)
+    return [[first, *inner[start : start + size], last] for start in range(0, len(inner), size)]
 
 
 def _truncate(ids: TokenIds) -> TokenIds:

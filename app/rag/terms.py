@@ -92,7 +92,7 @@ _APOSTROPHE: Final = re.compile(f"[{_APOSTROPHES}]")
 _JOINERS: Final = re.compile("[-./:_@,'’+&#\u2010\u2011]")
 _RUNS: Final = re.compile(r"\d+|\D+")
 _IBAN: Final = re.compile(r"\b[A-Z]{2}\d{2}(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?\b")
-_TELEPHONE: Final = re.compile(r"(?<![\w.,-])\+?\d{1,4}(?:[ -]\(?\d{2,5}\)?){2,5}(?![\w.,-])")
+_TELEPHONE: Final = re.compile(r"(?<![\w.,-])\+?\d{1,4}(?:[ -]\(?\d{2,5}\)?){2,5}(?![\w-]|[.,]\d)")
 # What those two would be found by, which most texts have nothing of.
 _MAY_BE_IBAN: Final = re.compile(r"\d [A-Z0-9]{4}")
 _MAY_BE_TELEPHONE: Final = re.compile(r"\d[ -]\(?\d\d")

@@ -19,6 +19,33 @@ PROSE = (
 )
 ARTICLE = "\n".join(f"# Section {number}\n\n{PROSE * 3}" for number in range(1, 13))
 
+# The same in other languages; the English has 206 characters, the Chinese 62.
+TRANSLATED = {
+    "indonesian": "Cuti tahunan yang tidak digunakan hangus pada tanggal 31 Maret tahun berikutnya. Karyawan yang sakit"
+    " lebih lama dari enam minggu menyimpannya selama lima belas bulan! Siapa yang memutuskan pengecualian? Kepala"
+    " bagian yang melakukannya, secara tertulis.\n",
+    "spanish": "Las vacaciones anuales no disfrutadas caducan el 31 de marzo del año siguiente. ¡Un empleado que estuvo"
+    " enfermo más de seis semanas las conserva durante quince meses! ¿Quién decide sobre las excepciones? Lo hace el"
+    " jefe del departamento, por escrito.\n",
+    "russian": "Неиспользованный ежегодный отпуск сгорает 31 марта следующего года. Сотрудник, который болел дольше"
+    " шести недель, сохраняет его пятнадцать месяцев! Кто решает об исключениях? Руководитель отдела, в письменном"
+    " виде.\n",
+    "hindi": "अप्रयुक्त वार्षिक अवकाश अगले वर्ष 31 मार्च को समाप्त हो जाता है। जो कर्मचारी छह सप्ताह से अधिक समय तक बीमार रहा, उसके"
+    " पास यह पंद्रह महीने तक रहता है! अपवादों का निर्णय कौन करता है? विभाग का प्रमुख लिखित रूप में करता है।\n",
+    "arabic": "تسقط الإجازة السنوية غير المستخدمة في 31 مارس من السنة التالية. الموظف الذي مرض أكثر من ستة أسابيع يحتفظ"
+    " بها لمدة خمسة عشر شهرا! من يقرر الاستثناءات؟ رئيس القسم يفعل ذلك كتابة.\n",
+    "vietnamese": "Ngày nghỉ phép năm chưa sử dụng hết hiệu lực vào ngày 31 tháng 3 năm sau. Nhân viên bị ốm lâu hơn sáu"
+    " tuần được giữ nó trong mười lăm tháng! Ai quyết định về các trường hợp ngoại lệ? Trưởng phòng quyết định bằng văn"
+    " bản.\n",
+    "thai": "วันลาพักร้อนประจำปีที่ไม่ได้ใช้จะหมดอายุในวันที่ 31 มีนาคมของปีถัดไป พนักงานที่ป่วยนานกว่าหกสัปดาห์จะเก็บไว้ได้สิบห้าเดือน"
+    " ใครเป็นผู้ตัดสินใจเรื่องข้อยกเว้น หัวหน้าแผนกเป็นผู้ตัดสินใจเป็นลายลักษณ์อักษร\n",
+    "chinese": "未使用的年假在次年三月三十一日失效。病假超过六周的员工可以将其保留十五个月！谁来决定例外情况？由部门主管以书面形式决定。\n",
+    "japanese": "未使用の年次休暇は翌年の三月三十一日に失効します。六週間を超えて病気だった従業員は十五か月間それを保持できます！"
+    "例外は誰が決めますか？部門長が書面で決めます。\n",
+    "korean": "사용하지 않은 연차 휴가는 다음 해 3월 31일에 소멸됩니다. 6주 이상 아팠던 직원은 15개월 동안 휴가를 유지합니다!"
+    " 예외는 누가 결정합니까? 부서장이 서면으로 결정합니다.\n",
+}
+
 HOSTILE = {
     "no space": "a" * 60_000,
     "hexadecimal": "0123456789abcdef" * 4_000,
@@ -78,6 +105,12 @@ def chunks_of(text: str, size_tokens: int = 200, overlap_tokens: int = 20) -> li
     return split([Page(1, text)], size_tokens=size_tokens, overlap_tokens=overlap_tokens)
 
 
+def tokens_of(part: str, page: str, size_tokens: int) -> int:
+    """As sizes count them: the tokenizer's, each for what it counts on its page, and the two marks."""
+    share = atoms.read(page, most_tokens=size_tokens - 2).share
+    return 2 + int((local_model.count_tokens(part) - 2) * share)
+
+
 def assert_sound(
     pages: Sequence[Page], chunks: Sequence[Chunk], *, size_tokens: int, overlap_tokens: int
 ) -> None:
@@ -88,14 +121,14 @@ def assert_sound(
         assert chunk.text
         assert chunk.text == chunk.text.strip()
         assert len(chunk.text) <= size_tokens * 8
-        assert local_model.count_tokens(chunk.text) <= size_tokens
+        assert tokens_of(chunk.text, by_number[chunk.page], size_tokens) <= size_tokens
     for one, other in pairwise(chunks):
         assert one.page <= other.page
         if one.page == other.page:
             assert one.start < other.start
             assert one.end < other.end
             repeated = by_number[one.page][other.start : one.end]
-            assert local_model.count_tokens(repeated) - 2 <= overlap_tokens
+            assert tokens_of(repeated, by_number[one.page], size_tokens) - 2 <= overlap_tokens
     for page in pages:
         left = list(page.text)
         for chunk in chunks:
@@ -164,6 +197,20 @@ def test_an_initial_ends_no_sentence() -> None:
 
     for chunk in chunks_of(text):
         assert chunk.text.endswith("others.")
+
+
+@pytest.mark.parametrize("text", TRANSLATED.values(), ids=TRANSLATED.keys())
+def test_a_size_holds_about_as_much_text_in_every_language(text: str) -> None:
+    english = atoms.read(PROSE * 60, most_tokens=198).tokens_before[-1]
+
+    translated = atoms.read(text * 60, most_tokens=198).tokens_before[-1]
+
+    assert 0.8 < translated / english < 1.6
+
+
+@pytest.mark.parametrize("text", [ARTICLE, PROSE, "a " * 2_000, HOSTILE["a table"]])
+def test_english_and_numbers_count_the_tokens_of_the_model(text: str) -> None:
+    assert atoms.read(text, most_tokens=198).share == 1
 
 
 def test_chunks_are_mostly_full() -> None:

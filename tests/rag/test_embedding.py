@@ -453,6 +453,28 @@ async def test_local_vectors_are_those_of_the_encoder() -> None:
     await model.aclose()
 
 
+async def test_a_chunk_that_the_local_model_can_not_read_at_once_is_the_mean_of_its_parts() -> None:
+    leave = "Unused annual leave lapses on 31 March of the following year. " * 15
+    engines = "The diesel engine drives a generator that charges the battery. " * 15
+    fits = "How long may leave be kept?"
+    encoder = local_model.load()
+    embeddings = LocalEmbeddings(threads=1)
+    try:
+        long, short = await embeddings.embed_texts([leave + engines, fits])
+    finally:
+        await embeddings.aclose()
+
+    ((first, second), *_) = encoder.tokenize_whole([leave + engines])
+    assert first[1:-1] + second[1:-1] == local_model.load_tokenizer().encode(leave + engines).ids[1:-1]
+    assert max(len(first), len(second)) <= local_model.MAX_TOKENS
+    expected = np.average(encoder.run([first, second]), axis=0, weights=[len(first), len(second)])
+    np.testing.assert_allclose(long, expected / np.linalg.norm(expected), atol=1e-5)
+    np.testing.assert_allclose(short, encoder.encode([fits])[0], atol=1e-5)
+    beginning = encoder.encode([leave + engines])[0]
+    end = encoder.encode([engines[:600]])[0]
+    assert long @ end > beginning @ end + 0.1
+
+
 async def test_a_question_does_not_wait_behind_documents_in_the_local_model() -> None:
     model = local()
     await model.warm_up()

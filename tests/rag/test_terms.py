@@ -70,6 +70,7 @@ def test_scripts_without_spaces_are_found_by_parts_of_a_sentence(
         ("DE89370400440532013000", "pay to DE89 3704 0044 0532 0130 00 today"),
         ("DE89 3704 0044 0532 0130 00", "pay to DE89370400440532013000 today"),
         ("+60 12-345 6789", "call 60123456789"),
+        ("Call +60 12-345 6789.", "60123456789"),
         ("1,496.5", "sales of 1496.5 million"),
         ("1.496,5", "sales of 1,496.5 million"),
         ("64GB", "64 GB of memory"),

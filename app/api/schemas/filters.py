@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, model_validator
+from pydantic import Tag as Alternative
 
 from app.api.schemas.base import CleanText, OpaqueId, RequestModel, Tag
 from app.core.retrieval import Condition, Operator, Scalar, SearchFilter
@@ -11,7 +12,12 @@ from app.core.retrieval import Condition, Operator, Scalar, SearchFilter
 FilterText = Annotated[CleanText, Field(max_length=1000)]
 FilterNumber = Annotated[float, Field(allow_inf_nan=False)]
 FilterScalar = bool | int | FilterNumber | FilterText | None
-Bound = int | FilterNumber | FilterText
+# Strict, so that true is no number.
+Bound = (
+    Annotated[int, Field(strict=True)]
+    | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+    | FilterText
+)
 MetadataKey = Annotated[CleanText, Field(min_length=1, max_length=200)]
 
 
@@ -78,13 +84,24 @@ class DateRange(RequestModel):
         )
 
 
+def _alternative(value: object) -> str:
+    """So that a mistake in a condition is told as one, and not as no text and no number either."""
+    return "conditions" if isinstance(value, dict | MetadataCondition) else "value"
+
+
+Wanted = Annotated[
+    Annotated[MetadataCondition, Alternative("conditions")] | Annotated[FilterScalar, Alternative("value")],
+    Discriminator(_alternative),
+]
+
+
 class Filters(RequestModel):
     """What may be found: every field given must match; within `tags`, `document_ids` and `in` any one suffices."""
 
     tags: Annotated[list[Tag] | None, Field(max_length=100, examples=[["ems"]])] = None
     document_ids: Annotated[list[OpaqueId] | None, Field(max_length=1000)] = None
     metadata: Annotated[
-        dict[MetadataKey, MetadataCondition | FilterScalar],
+        dict[MetadataKey, Wanted],
         Field(
             default_factory=dict,
             max_length=20,
