@@ -63,8 +63,8 @@ _KIND, _MAY_JOIN, _ENDS, _CLOSES, _ENDS_FULL, _ALPHA, _ALNUM, _LOWER = 3, 4, 8, 
 _FIRST_JOINING: Final = 0x300
 _LOOKED_BACK: Final = 3
 """So many characters before its end tell whether a sentence ends there."""
-_Numbers = NDArray[np.signedinteger[Any]]
-_Codes = NDArray[np.unsignedinteger[Any]]
+Numbers = NDArray[np.signedinteger[Any]]
+Codes = NDArray[np.unsignedinteger[Any]]
 
 
 class Atoms:
@@ -87,7 +87,7 @@ class Atoms:
         self.tokens_before.append(self.tokens_before[-1] + tokens)
         self.cuts.append(cut)
 
-    def extend(self, starts: _Numbers, ends: _Numbers, *, tokens: _Numbers, cuts: NDArray[np.uint8]) -> None:
+    def extend(self, starts: Numbers, ends: Numbers, *, tokens: Numbers, cuts: NDArray[np.uint8]) -> None:
         self.starts.frombytes(starts.tobytes())
         self.ends.frombytes(ends.tobytes())
         self.tokens_before.frombytes((self.tokens_before[-1] + np.cumsum(tokens)).tobytes())
@@ -102,8 +102,7 @@ def read(text: str, *, most_tokens: int) -> Atoms:
     """
     reader = _Reader(text, most_tokens)
     for start, end in _windows(text, len(text.rstrip())):
-        if not (_WORTH_IT <= end - start <= _LONGEST_WINDOW and reader.read_at_once(start, end)):
-            reader.read_one_by_one(start, end)
+        reader.read(start, end)
     return reader.atoms
 
 
@@ -129,6 +128,18 @@ class _Reader:
         self._end = self._kind = 0
         """Of the atom before."""
 
+    def read(self, start: int, end: int) -> None:
+        """At once as much as can be: of a part that can't, its halves."""
+        if _WORTH_IT <= end - start <= _LONGEST_WINDOW:
+            if self.read_at_once(start, end):
+                return
+            space = _SPACES.search(self._text, (start + end) // 2, end)
+            if space is not None:
+                self.read(start, space.start())
+                self.read(space.start(), end)
+                return
+        self.read_one_by_one(start, end)
+
     def read_one_by_one(self, start: int, end: int) -> None:
         text, most_tokens = self._text, self._most_tokens
         for match in _ATOM.finditer(text, start, end):
@@ -149,7 +160,7 @@ class _Reader:
     def read_at_once(self, start: int, end: int) -> bool:
         """False where that can't be: nothing is read then."""
         part = self._text[start:end]
-        codes = _codes(part)
+        codes = codes_of(part)
         if codes.max() > _LAST_CODE:
             return False
         traits = _traits().take(codes)
@@ -182,7 +193,7 @@ class _Reader:
         return True
 
     def _cuts(
-        self, offset: int, codes: _Codes, traits: NDArray[np.uint16], starts: _Numbers, ends: _Numbers
+        self, offset: int, codes: Codes, traits: NDArray[np.uint16], starts: Numbers, ends: Numbers
     ) -> NDArray[np.uint8]:
         """What `cut_before` says of each of these atoms; it is asked where that takes more than a look at its neighbours."""
         starts_after, ends_before = starts[1:], ends[:-1]
@@ -215,10 +226,10 @@ class _Reader:
     def _ask(
         self,
         offset: int,
-        asked: _Numbers,
+        asked: Numbers,
         traits: NDArray[np.uint16],
-        starts: _Numbers,
-        ends: _Numbers,
+        starts: Numbers,
+        ends: Numbers,
         cuts: NDArray[np.uint8],
     ) -> None:
         places = (starts[asked] + offset).tolist()
@@ -235,14 +246,14 @@ class _Reader:
         return self._text.startswith("#") or self._text.find("#", max(0, start - LONGEST_HEADING), end) >= 0
 
 
-def _codes(part: str) -> _Codes:
+def codes_of(part: str) -> Codes:
     """The characters of a text by number, with a space behind them."""
     if part.isascii():
         return np.frombuffer(f"{part} ".encode("ascii"), np.uint8)
     return np.frombuffer(f"{part} ".encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-def marked_out(codes: _Codes, wanted: NDArray[np.bool_], ends: _Numbers) -> list[str]:
+def marked_out(codes: Codes, wanted: NDArray[np.bool_], ends: Numbers) -> list[str]:
     """The runs of wanted characters, of which none is a space, by where they end; a slice of each would cost twice as much."""
     kept = wanted.copy()
     kept[ends] = True
@@ -251,7 +262,7 @@ def marked_out(codes: _Codes, wanted: NDArray[np.bool_], ends: _Numbers) -> list
     return spaced.decode(encoding, "surrogatepass").split(" ")[:-1]
 
 
-def _end_sentences(codes: _Codes, traits: NDArray[np.uint16], ends: _Numbers) -> NDArray[np.bool_]:
+def _end_sentences(codes: Codes, traits: NDArray[np.uint16], ends: Numbers) -> NDArray[np.bool_]:
     """As `cuts` says it, of ends that have three characters before them."""
     last, before = traits[ends - 1], traits[ends - 2]
     closed = ((last & _CLOSES) > 0) & ((before & _ENDS) > 0)
