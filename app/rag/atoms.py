@@ -271,7 +271,8 @@ def _end_sentences(codes: Codes, traits: NDArray[np.uint16], ends: Numbers) -> N
         & ((before & _ALPHA) > 0)
         & ((traits[ends - _LOOKED_BACK] & _ALNUM) == 0)
     )
-    return closed | (((last & _ENDS) > 0) & ~is_initial)
+    ended: NDArray[np.bool_] = closed | (((last & _ENDS) > 0) & ~is_initial)
+    return ended
 
 
 @cache

@@ -34,13 +34,6 @@ _MOST_CHARACTERS: Final = 1_000_000
 _MOST_LANGUAGES: Final = 8
 _MOST_KEPT: Final = 2
 
-_IS_UNSPACED: Final = re.compile(f"[{terms.UNSPACED}{terms.RARE_UNSPACED}]+")
-_IS_MARK: Final = re.compile(f"[{terms.MARKS}{terms.RARE_MARKS}]+")
-_HAS_WORD: Final = re.compile(
-    rf"[^\W_]|[{terms.UNSPACED}{terms.RARE_UNSPACED}{terms.MARKS}{terms.RARE_MARKS}]"
-)
-_IS_WORD: Final = re.compile(rf"(?:(?![{terms.UNSPACED}{terms.RARE_UNSPACED}])[^\W_])[^\W_{terms.UNSPACED}]*")
-
 
 class Mentions:
     """The tokens of texts by their number in a vocabulary: those of a text from its border to the next."""
@@ -231,7 +224,7 @@ def vocabulary() -> Iterator[Vocabulary]:
         _vocabularies.append(borrowed)
 
 
-def _runs(joined: str, codes: Codes, kinds: NDArray[np.uint8]) -> tuple[Numbers, list[str], Numbers]:
+def _runs(joined: str, codes: Codes, kinds: Numbers) -> tuple[Numbers, list[str], Numbers]:
     """Where the runs begin, what they are, and the characters whose texts have to be read by themselves."""
     is_odd = kinds == _ODD
     in_word = kinds == _LETTER
@@ -246,7 +239,7 @@ def _runs(joined: str, codes: Codes, kinds: NDArray[np.uint8]) -> tuple[Numbers,
     if marks.any():
         before = np.concatenate(([_BREAK], kinds[:-1]))
         is_odd |= marks & ((before == _LETTER) | (before == _FOLLOWER) | (before == _JOINER))
-    of_run = in_run + 2 * is_unspaced
+    of_run = in_run.view(np.uint8) | (is_unspaced.view(np.uint8) << 1)
     borders = np.flatnonzero(of_run[1:] != of_run[:-1]) + 1
     if of_run[0]:
         borders = np.concatenate(([0], borders))
@@ -327,12 +320,25 @@ def _trait_of(character: str) -> int:
 
 
 def _kind_of(folded: str) -> int:
-    if _IS_UNSPACED.fullmatch(folded):
-        return _UNSPACED_MARK if _IS_MARK.match(folded) else _UNSPACED
-    if not folded or _IS_MARK.fullmatch(folded):
+    is_unspaced, is_mark, is_word, has_word = _patterns()
+    if is_unspaced.fullmatch(folded):
+        return _UNSPACED_MARK if is_mark.match(folded) else _UNSPACED
+    if not folded or is_mark.fullmatch(folded):
         return _FOLLOWER
-    if _IS_WORD.fullmatch(folded):
+    if is_word.fullmatch(folded):
         return _LETTER
     if terms.JOINERS.fullmatch(folded):
         return _JOINER
-    return _ODD if _HAS_WORD.search(folded) else _BREAK
+    return _ODD if has_word.search(folded) else _BREAK
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], ...]:
+    """Late, for they take memory: a script without spaces, marks, a word, and whatever is none of that but has some of it."""
+    unspaced, marks = terms.UNSPACED + terms.RARE_UNSPACED, terms.MARKS + terms.RARE_MARKS
+    return (
+        re.compile(f"[{unspaced}]+"),
+        re.compile(f"[{marks}]+"),
+        re.compile(rf"(?:(?![{unspaced}])[^\W_])(?:(?![{unspaced}])[^\W_]|[{marks}])*"),
+        re.compile(rf"[^\W_]|[{unspaced}{marks}]"),
+    )
