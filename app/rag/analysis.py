@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from app.core.chunking import ChunkingPlan
 from app.core.retrieval import WeighedTerms
 from app.rag import headings as heading_paths
-from app.rag import languages, splitting, terms
+from app.rag import languages, splitting, weighing
 from app.rag.chunking import Chunk, Page
 from app.rag.headings import SEPARATOR, Span
+from app.rag.weighing import Mentions, Vocabulary
 
 Analysed = tuple[str, WeighedTerms]
 
@@ -91,17 +94,20 @@ def analyse(
 
     `headings` are the path over each of them.
     """
-    tokenized = [terms.tokens(text) for text in texts]
-    spoken = [fixed_language] * len(texts) if fixed_language else _languages_of(texts, tokenized)
-    weighed = terms.weigh(
-        tokenized,
-        sizes=[len(text) for text in texts],
-        languages=spoken,
-        contexts=[
-            context(text, title, heading)
-            for text, heading in zip(texts, headings or [None] * len(texts), strict=True)
-        ],
-    )
+    with weighing.vocabulary() as vocabulary:
+        mentions = vocabulary.read(texts)
+        spoken = (
+            [fixed_language] * len(texts) if fixed_language else _languages_of(texts, vocabulary, mentions)
+        )
+        weighed = vocabulary.weigh(
+            mentions,
+            sizes=[len(text) for text in texts],
+            spoken=spoken,
+            contexts=[
+                context(text, title, heading)
+                for text, heading in zip(texts, headings or [None] * len(texts), strict=True)
+            ],
+        )
     return list(zip(spoken, weighed, strict=True))
 
 
@@ -111,19 +117,15 @@ def context(text: str, title: str, heading: str | None) -> str:
     return " ".join(part for part in above if part and part not in text)
 
 
-def _languages_of(texts: Sequence[str], tokenized: Sequence[Sequence[str]]) -> list[str]:
+def _languages_of(texts: Sequence[str], vocabulary: Vocabulary, mentions: Mentions) -> list[str]:
     language, confidence = languages.detect("\n".join(texts[:: max(1, len(texts) // 8)]))
     whole = language if confidence >= _UNLIKELY else languages.UNKNOWN
     spoken = [whole] * len(texts)
     if len(texts) == 1:
         return spoken
     # Detection takes as long as all the rest, so it is for the chunks that are not obvious.
-    own_words = languages.own_stop_words(whole)
-    doubtful = [
-        place
-        for place, tokens in enumerate(tokenized)
-        if sum(map(own_words.__contains__, tokens)) <= _OBVIOUS_SHARE * len(tokens)
-    ]
+    own_words = vocabulary.own_words(mentions, whole)
+    doubtful = np.flatnonzero(own_words <= _OBVIOUS_SHARE * mentions.counts).tolist()
     detected = languages.detect_all([texts[place] for place in doubtful])
     for place, (own, sure) in zip(doubtful, detected, strict=True):
         if sure >= _SURE:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from app.core.chunking import ChunkingPlan, Splitter
 from app.core.retrieval import TERM_DIMENSION, WeighedTerms
-from app.rag import analysis
+from app.rag import analysis, languages
 from app.rag.analysis import Cut, Task
 from app.rag.chunking import Chunk, Page
+from app.rag.language_model import Tables
 
 READY: Final = b"ready\n"
 _NICENESS: Final = 10
@@ -48,7 +49,7 @@ def as_frame(task: Task) -> bytes:
 def read_answer(task: Task, head: dict[str, Any], body: bytes) -> Cut:
     """The chunks of the task's own pages that the child found. Raises BrokenAnswer."""
     try:
-        count, languages = (
+        count, spoken = (
             int(head["chunks"]),
             [str(language) for language, times in head["languages"] for _ in range(times)],
         )
@@ -56,12 +57,12 @@ def read_answer(task: Task, head: dict[str, Any], body: bytes) -> Cut:
         total = int(columns[3].sum())
         numbers = np.frombuffer(body, np.int32, total, columns.nbytes)
         weights = np.frombuffer(body, np.float32, total, columns.nbytes + numbers.nbytes)
-        if len(languages) != count or (total and not 0 < numbers.min() <= numbers.max() <= TERM_DIMENSION):
+        if len(spoken) != count or (total and not 0 < numbers.min() <= numbers.max() <= TERM_DIMENSION):
             raise BrokenAnswer
         headings = [path for path, times in head["headings"] for _ in range(times)]
         if len(headings) != count or not all(path is None or isinstance(path, str) for path in headings):
             raise BrokenAnswer
-        found = Cut([], headings, languages, [])
+        found = Cut([], headings, spoken, [])
         last = 0
         for place, start, end, terms in columns.T.tolist():
             page = task.pages[place]
@@ -76,10 +77,13 @@ def read_answer(task: Task, head: dict[str, Any], body: bytes) -> Cut:
 
 
 def main() -> None:
-    """Answer tasks until there are no more."""
+    """Answer tasks until there are no more. The last argument says where the parent's tables of languages are, if anywhere."""
     os.nice(_NICENESS)
     tasks, answers = sys.stdin.buffer, sys.stdout.buffer
-    _warm_up()
+    tables = json.loads(sys.argv[-1])
+    if tables is not None:
+        languages.adopt(Tables(**tables))
+    _warm_up(None if tables else languages.UNKNOWN)
     answers.write(READY)
     answers.flush()
     while line := tasks.readline():
@@ -88,10 +92,10 @@ def main() -> None:
         answers.flush()
 
 
-def _warm_up() -> None:
+def _warm_up(fixed_language: str | None) -> None:
     """Load what loads lazily, so that the first text does not wait for it."""
     text = "Everything that is loaded when it is first needed. Todo lo que se carga cuando hace falta. " * 9
-    analysis.cut(Task([Page(1, text)], ChunkingPlan(64, 0)))
+    analysis.cut(Task([Page(1, text)], ChunkingPlan(64, 0), fixed_language=fixed_language))
 
 
 def _read_task(head: dict[str, Any], tasks: BinaryIO) -> tuple[Task, dict[int, int]]:

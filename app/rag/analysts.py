@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from app.rag import analysis, analyst
+from app.rag import analysis, analyst, languages
 from app.rag.analysis import Cut, Task
 
 _LONG_CHARACTERS: Final = 100_000
@@ -161,10 +161,13 @@ class _Process:
         """One that is ready for work. Raises _Lost or OSError, such as TimeoutError."""
         root = Path(__file__).parents[2]
         paths = [str(root), *(path for path in sys.path if Path(path).is_absolute() and path != str(root))]
+        tables = languages.loaded_tables()  # to unpack them anew would take most of a child's start
         process = cls(
             await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-I", "-S", "-X", "utf8", "-c", _BOOT, json.dumps(paths)),
+                json.dumps(tables and tables.as_json()),
+                pass_fds=() if tables is None else (tables.file,),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.rag.cuts import (
+    CLOSERS,
     IDEOGRAPH,
     JOINERS,
+    LONGEST_HEADING,
     MARK,
-    MAY_END_SENTENCE,
+    TERMINATORS,
     TERMINATORS_WITHOUT_SPACE,
     WORD,
     Cut,
@@ -65,12 +67,16 @@ _UNSPACED: Final = re.compile("[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff]")
 
 # Below that the one way to read is as quick as the other.
 _WORTH_IT: Final = 400
-_WINDOW: Final = 20_000
-_LONGEST_WINDOW: Final = 30_000
+_WINDOW: Final = 40_000
+_LONGEST_WINDOW: Final = 60_000
 _LAST_CODE: Final = 0x2FFFF
 """The last character that something is known of: behind it there are no spaces, marks or ideographs."""
-_KIND, _MAY_END, _MAY_JOIN = 3, 4, 8
-_Numbers = NDArray[np.signedinteger[Any]]
+_KIND, _MAY_JOIN, _ENDS, _CLOSES, _ENDS_FULL, _ALPHA, _ALNUM, _LOWER = 3, 4, 8, 16, 32, 64, 128, 256
+_FIRST_JOINING: Final = 0x300
+_LOOKED_BACK: Final = 3
+"""So many characters before its end tell whether a sentence ends there."""
+Numbers = NDArray[np.signedinteger[Any]]
+Codes = NDArray[np.unsignedinteger[Any]]
 
 
 class Atoms:
@@ -103,7 +109,7 @@ class Atoms:
         self.tokens_before.append(self.tokens_before[-1] + tokens)
         self.cuts.append(cut)
 
-    def extend(self, starts: _Numbers, ends: _Numbers, *, tokens: _Numbers, cuts: NDArray[np.uint8]) -> None:
+    def extend(self, starts: Numbers, ends: Numbers, *, tokens: Numbers, cuts: NDArray[np.uint8]) -> None:
         self.starts.frombytes(starts.tobytes())
         self.ends.frombytes(ends.tobytes())
         self.tokens_before.frombytes((self.tokens_before[-1] + np.cumsum(tokens)).tobytes())
@@ -119,8 +125,7 @@ def read(text: str, *, most_tokens: int) -> Atoms:
     """
     reader = _Reader(text, most_tokens)
     for start, end in _windows(text, len(text.rstrip())):
-        if not (_WORTH_IT <= end - start <= _LONGEST_WINDOW and reader.read_at_once(start, end)):
-            reader.read_one_by_one(start, end)
+        reader.read(start, end)
     reader.atoms.weigh(_share_of_tokens(text, tokens=reader.atoms.tokens_before[-1]))
     return reader.atoms
 
@@ -171,6 +176,18 @@ class _Reader:
         self._end = self._kind = 0
         """Of the atom before."""
 
+    def read(self, start: int, end: int) -> None:
+        """At once as much as can be: of a part that can't, its halves."""
+        if _WORTH_IT <= end - start <= _LONGEST_WINDOW:
+            if self.read_at_once(start, end):
+                return
+            space = _SPACES.search(self._text, (start + end) // 2, end)
+            if space is not None:
+                self.read(start, space.start())
+                self.read(space.start(), end)
+                return
+        self.read_one_by_one(start, end)
+
     def read_one_by_one(self, start: int, end: int) -> None:
         text, most_tokens = self._text, self._most_tokens
         for match in _ATOM.finditer(text, start, end):
@@ -191,19 +208,25 @@ class _Reader:
     def read_at_once(self, start: int, end: int) -> bool:
         """False where that can't be: nothing is read then."""
         part = self._text[start:end]
-        codes = np.frombuffer(part.encode("utf-32-le", "surrogatepass"), np.uint32)
-        traits = _traits()[np.minimum(codes, _LAST_CODE)]
+        codes = codes_of(part)
+        if codes.max() > _LAST_CODE:
+            return False
+        traits = _traits().take(codes)
         kinds = traits & _KIND
-        in_word = np.concatenate(([False], kinds == WORD, [False]))
-        word_starts = np.flatnonzero(in_word[1:-1] & ~in_word[:-2])
-        word_ends = np.flatnonzero(in_word[1:-1] & ~in_word[2:]) + 1
+        in_word = kinds == WORD
+        borders = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1
+        if in_word[0]:
+            borders = np.concatenate(([0], borders))
+        word_starts, word_ends = borders[::2], borders[1::2]
         if (word_ends - word_starts > _LONGEST_WORD).any():
             return False
-        words = map(part.__getitem__, map(slice, word_starts.tolist(), word_ends.tolist()))
-        counted = list(map(_COUNTED.__getitem__, words))
-        if counted and max(counted) > self._most_tokens:
+        words = marked_out(codes, in_word, word_ends)
+        counted = np.fromiter(map(_COUNTED.__getitem__, words), np.int64, len(words))
+        if (counted > self._most_tokens).any():
             return False
-        starts = np.flatnonzero((in_word[1:-1] & ~in_word[:-2]) | (kinds > WORD))
+        begins = kinds > WORD
+        begins[word_starts] = True
+        starts = np.flatnonzero(begins)
         if not len(starts):
             return True
         is_word = kinds[starts] == WORD
@@ -218,52 +241,106 @@ class _Reader:
         return True
 
     def _cuts(
+        self, offset: int, codes: Codes, traits: NDArray[np.uint16], starts: Numbers, ends: Numbers
+    ) -> NDArray[np.uint8]:
+        """What `cut_before` says of each of these atoms; it is asked where that takes more than a look at its neighbours."""
+        starts_after, ends_before = starts[1:], ends[:-1]
+        gaps = starts_after - ends_before
+        last = traits[ends_before - 1]
+        between = codes[ends_before]
+        is_line = (gaps == 1) & ((between == ord("\n")) | (between == ord("\r")))
+        found = np.where(is_line, np.uint8(Cut.LINE), np.uint8(Cut.WORD))
+        # Where there is space, a sentence may end.
+        places = np.flatnonzero((gaps == 1) & ((last & (_ENDS | _CLOSES)) > 0))
+        places = places[_end_sentences(codes, traits, ends_before[places])]
+        places = places[(traits[starts_after[places]] & _LOWER) == 0]
+        found[places] += np.uint8(Cut.SENTENCE - Cut.WORD)  # as a line's end does, with LINE
+        # Where there is none, only between ideographs, or after a full stop that needs no space.
+        touching = gaps == 0
+        kind_before, kind_after = last & _KIND, traits[starts_after] & _KIND
+        full = (last & _ENDS_FULL) | ((last & _CLOSES) > 0) * (traits[ends_before - 2] & _ENDS_FULL)
+        inside = np.where((kind_before == IDEOGRAPH) | (kind_after == IDEOGRAPH), Cut.WORD, Cut.INSIDE_WORD)
+        inside[(kind_before == MARK) & (full > 0)] = Cut.SENTENCE
+        inside[kind_after == MARK] = Cut.INSIDE_WORD
+        found[touching] = inside[touching]
+        joins = (traits[starts_after] | traits[starts_after - 1]) & _MAY_JOIN
+        asked = (gaps > 1) | (touching & (kind_after != MARK) & (joins > 0)) | (ends_before < _LOOKED_BACK)
+        if self._may_have_headings(offset, offset + len(codes)):
+            asked |= is_line
+        cuts = np.concatenate((np.zeros(1, np.uint8), found))
+        self._ask(offset, np.flatnonzero(np.concatenate(([True], asked))), traits, starts, ends, cuts)
+        return cuts
+
+    def _ask(
         self,
         offset: int,
-        codes: NDArray[np.uint32],
-        traits: NDArray[np.uint8],
-        starts: _Numbers,
-        ends: _Numbers,
-    ) -> NDArray[np.uint8]:
-        """What `_cut_before` says of each of these atoms; it is asked where that takes more than a look at its neighbours."""
-        kinds = traits[starts] & _KIND
-        gaps = starts[1:] - ends[:-1]
-        before, after = kinds[:-1], kinds[1:]
-        ends_sentence = traits[ends[:-1] - 1] & _MAY_END
-        joins = (traits[starts[1:]] | traits[starts[1:] - 1]) & _MAY_JOIN
-        spaced = (gaps == 1) & (codes[starts[1:] - 1] == ord(" ")) & (ends_sentence == 0)
-        joined = (gaps == 0) & ((after == MARK) | ((joins == 0) & ((before != MARK) | (ends_sentence == 0))))
-        between = (after != MARK) & ((before == IDEOGRAPH) | (after == IDEOGRAPH))
-        cuts = np.zeros(len(starts), np.uint8)
-        cuts[1:][spaced | (joined & between)] = Cut.WORD
-        asked = np.flatnonzero(np.concatenate(([True], ~(spaced | joined))))
+        asked: Numbers,
+        traits: NDArray[np.uint16],
+        starts: Numbers,
+        ends: Numbers,
+        cuts: NDArray[np.uint8],
+    ) -> None:
         places = (starts[asked] + offset).tolist()
         ends_before = (ends[asked - 1] + offset).tolist()
-        kinds_before, kinds_after = kinds[asked - 1].tolist(), kinds[asked].tolist()
+        kinds_before = (traits[ends[asked - 1] - 1] & _KIND).tolist()
+        kinds_after = (traits[starts[asked]] & _KIND).tolist()
         ends_before[0], kinds_before[0] = self._end, self._kind
         cuts[asked] = [
-            cut_before(self._text, end, start, kinds=(kind_before, kind))
-            for end, start, kind_before, kind in zip(
-                ends_before, places, kinds_before, kinds_after, strict=True
-            )
+            cut_before(self._text, end, start, kinds=(before, after))
+            for end, start, before, after in zip(ends_before, places, kinds_before, kinds_after, strict=True)
         ]
-        return cuts
+
+    def _may_have_headings(self, start: int, end: int) -> bool:
+        return self._text.startswith("#") or self._text.find("#", max(0, start - LONGEST_HEADING), end) >= 0
+
+
+def codes_of(part: str) -> Codes:
+    """The characters of a text by number, with a space behind them."""
+    if part.isascii():
+        return np.frombuffer(f"{part} ".encode("ascii"), np.uint8)
+    return np.frombuffer(f"{part} ".encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def marked_out(codes: Codes, wanted: NDArray[np.bool_], ends: Numbers) -> list[str]:
+    """The runs of wanted characters, of which none is a space, by where they end; a slice of each would cost twice as much."""
+    kept = wanted.copy()
+    kept[ends] = True
+    spaced = np.where(wanted, codes, codes.dtype.type(ord(" ")))[kept].tobytes()
+    encoding = "ascii" if codes.dtype == np.uint8 else "utf-32-le"
+    return spaced.decode(encoding, "surrogatepass").split(" ")[:-1]
+
+
+def _end_sentences(codes: Codes, traits: NDArray[np.uint16], ends: Numbers) -> NDArray[np.bool_]:
+    """As `cuts` says it, of ends that have three characters before them."""
+    last, before = traits[ends - 1], traits[ends - 2]
+    closed = ((last & _CLOSES) > 0) & ((before & _ENDS) > 0)
+    is_initial = (
+        (codes[ends - 1] == ord("."))
+        & ((before & _ALPHA) > 0)
+        & ((traits[ends - _LOOKED_BACK] & _ALNUM) == 0)
+    )
+    ended: NDArray[np.bool_] = closed | (((last & _ENDS) > 0) & ~is_initial)
+    return ended
 
 
 @cache
-def _traits() -> NDArray[np.uint8]:
+def _traits() -> NDArray[np.uint16]:
     """What is to be known of each character: its kind, whether a sentence may end with it, whether it may join its neighbours."""
-    characters = "".join(map(chr, range(_LAST_CODE + 1)))
-    traits = np.full(len(characters), WORD, np.uint8)
+    codes = np.arange(_LAST_CODE + 1, dtype=np.uint32)
+    characters = codes.view("U1")
+    traits = np.full(len(codes), WORD, np.uint16)
+    text = codes.tobytes().decode("utf-32-le", "surrogatepass")
     for kind, named in ((0, SPACE), (MARK, MARKS), (IDEOGRAPH, IDEOGRAPHS)):
-        for match in re.finditer(f"[{named}]+", characters):
+        for match in re.finditer(f"[{named}]+", text):
             traits[match.start() : match.end()] = kind
-    for character in MAY_END_SENTENCE | TERMINATORS_WITHOUT_SPACE:
-        traits[ord(character)] |= _MAY_END
-    for code, character in enumerate(characters):
-        if unicodedata.category(character).startswith("M") or character in JOINERS:
-            traits[code] |= _MAY_JOIN
-    traits[_LAST_CODE] |= _MAY_JOIN  # it stands for all that come after it
+    for trait, having in ((_ENDS, TERMINATORS), (_CLOSES, CLOSERS), (_ENDS_FULL, TERMINATORS_WITHOUT_SPACE)):
+        traits[list(map(ord, having))] |= trait
+    traits[np.strings.isalpha(characters)] |= _ALPHA
+    traits[np.strings.isalnum(characters)] |= _ALNUM
+    traits[np.strings.islower(characters)] |= _LOWER
+    category = unicodedata.category
+    joining = [code for code in range(_FIRST_JOINING, _LAST_CODE + 1) if category(chr(code))[0] == "M"]
+    traits[[*joining, *map(ord, JOINERS)]] |= _MAY_JOIN
     return traits
 
 

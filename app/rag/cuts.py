@@ -7,11 +7,11 @@ from typing import Final
 WORD, MARK, IDEOGRAPH = 1, 2, 3
 """The kinds of atoms."""
 
-_LONGEST_HEADING: Final = 300
-_TERMINATORS: Final = frozenset(".!?…؟۔।॥։။።។")
+LONGEST_HEADING: Final = 300
+TERMINATORS: Final = frozenset(".!?…؟۔।॥։။።។")
 TERMINATORS_WITHOUT_SPACE: Final = frozenset("。！？｡")
-_CLOSERS: Final = frozenset("\"')]}”’»」』）")
-MAY_END_SENTENCE: Final = _TERMINATORS | _CLOSERS
+CLOSERS: Final = frozenset("\"')]}”’»」』）")
+MAY_END_SENTENCE: Final = TERMINATORS | CLOSERS
 _ZERO_WIDTH_JOINER: Final = "\u200d"
 # Also the skin colours of emoji, which are no marks to Unicode.
 JOINERS: Final = frozenset("\u200d\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
@@ -47,7 +47,7 @@ def cut_before(text: str, previous_end: int, start: int, *, kinds: tuple[int, in
         return _cut_without_space(text, start, kinds=kinds)
     if gap == " " and text[previous_end - 1] not in MAY_END_SENTENCE:
         return Cut.WORD
-    ends_sentence = _ends_sentence(text, previous_end, _TERMINATORS) and not text[start].islower()
+    ends_sentence = _ends_sentence(text, previous_end, TERMINATORS) and not text[start].islower()
     lines = max(gap.count("\n"), gap.count("\r"))
     if lines:
         return _cut_between_lines(text, previous_end, start, lines=lines, ends_sentence=ends_sentence)
@@ -64,7 +64,7 @@ def _cut_without_space(text: str, start: int, *, kinds: tuple[int, int]) -> Cut:
 
 
 def _cut_between_lines(text: str, previous_end: int, start: int, *, lines: int, ends_sentence: bool) -> Cut:
-    line_start = text.rfind("\n", max(0, previous_end - _LONGEST_HEADING), previous_end) + 1
+    line_start = text.rfind("\n", max(0, previous_end - LONGEST_HEADING), previous_end) + 1
     if text[line_start] == "#":
         # A heading in Markdown belongs to what follows it.
         return Cut.WORD
@@ -78,6 +78,6 @@ def _cut_between_lines(text: str, previous_end: int, start: int, *, lines: int, 
 def _ends_sentence(text: str, end: int, terminators: frozenset[str]) -> bool:
     """Whether a sentence ends there, be it inside a quotation or brackets. An initial (`J.`) is no end."""
     before, last = text[max(0, end - 3) : end - 1], text[end - 1 : end]
-    if last in _CLOSERS:
+    if last in CLOSERS:
         return before[-1:] in terminators
     return last in terminators and not (last == "." and before[-1:].isalpha() and not before[:-1].isalnum())

@@ -8,9 +8,11 @@ side, each from six bytes before it: one step of NumPy reads a byte of every blo
 import lzma
 import math
 import mmap
+import os
 import shutil
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,32 +29,43 @@ _BREAK: Final = b"\xff"
 _TEXTS_AT_ONCE: Final = 256
 
 
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Where the tables are, for another process that inherits the file: it maps what this one has mapped.
+
+    A table is named by its type, its shape and where in the file it begins. The file is this object's for good.
+    """
+
+    file: int
+    labels: Sequence[str]
+    places: Sequence[tuple[str, Sequence[int], int]]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
 class LanguageModel:
     """The tables of all languages that were asked for, and both ways to use them. Threads may share it."""
 
-    def __init__(self, codes: Collection[str]) -> None:
-        from py3langid import langid  # 0.6 s that `ibid --help` does without
+    def __init__(self, tables: Tables) -> None:
+        from py3langid import langid  # late: `ibid --help` does without
 
-        with tempfile.TemporaryFile() as file, lzma.open(langid.MODEL_DIR / langid.MODEL_FILE) as packed:
-            shutil.copyfileobj(packed, file)
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as model:
-                labels = model["classes"].tolist()
-                wanted = [place for place, label in enumerate(labels) if label in codes]
-                # Half precision would be made single anew for each text, which takes three times as long as all the rest.
-                self._weights = _in_file(model["ptc"][:, wanted].astype(np.float32))
-                self._moves = _in_file(model["nextmove"])
-                self._rows = _in_file(model["nextmove_row"].astype(np.uint32) << 8)
-                self._outputs = _in_file(model["out_feat"].astype(np.int32))
-                self._identifier: LanguageIdentifier = langid.LanguageIdentifier(
-                    self._weights,
-                    model["pc"][wanted],
-                    [labels[place] for place in wanted],
-                    self._moves.data,  # indexing it gives an int; one of numpy's would take three times as long
-                    self._outputs.data,
-                    norm_probs=True,
-                    tk_row=(),
-                )
+        self.tables = tables
+        mapped = mmap.mmap(tables.file, 0, access=mmap.ACCESS_READ)
+        weights, self._moves, self._rows, self._outputs, prior = (
+            np.frombuffer(mapped, kind, math.prod(shape), start).reshape(shape)
+            for kind, shape, start in tables.places
+        )
+        self._weights = weights
+        self._identifier: LanguageIdentifier = langid.LanguageIdentifier(
+            weights,
+            prior,
+            list(tables.labels),
+            self._moves.data,  # indexing it gives an int; one of numpy's would take three times as long
+            self._outputs.data,
+            norm_probs=True,
+            tk_row=(),
+        )
         self._identifier._rowbase = self._rows.data
 
     def classify(self, text: str) -> tuple[str, float]:
@@ -119,10 +132,34 @@ class LanguageModel:
         return identifier.nb_classes[best], float(scores[best])
 
 
-def _in_file(values: NDArray[Any]) -> NDArray[Any]:
-    """The same array, read only, in a file without a name."""
-    with tempfile.TemporaryFile() as file:
-        file.write(values.tobytes())
+def unpack(codes: Collection[str]) -> Tables:
+    """The tables of these languages in a file of their own, from what is packed in py3langid's wheel (0.6 s)."""
+    from py3langid import langid  # late: `ibid --help` does without
+
+    with tempfile.TemporaryFile() as file, lzma.open(langid.MODEL_DIR / langid.MODEL_FILE) as packed:
+        shutil.copyfileobj(packed, file)
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as model:
+            labels = model["classes"].tolist()
+            wanted = [place for place, label in enumerate(labels) if label in codes]
+            return _in_file(_narrowed(model, wanted), [labels[place] for place in wanted])
+
+
+def _narrowed(model: Mapping[str, NDArray[Any]], wanted: Sequence[int]) -> Iterator[NDArray[Any]]:
+    # Half precision would be made single anew for each text, which takes three times as long as all the rest.
+    yield model["ptc"][:, wanted].astype(np.float32)
+    yield model["nextmove"]
+    yield model["nextmove_row"].astype(np.uint32) << 8
+    yield model["out_feat"].astype(np.int32)
+    yield model["pc"][wanted]
+
+
+def _in_file(tables: Iterator[NDArray[Any]], labels: Sequence[str]) -> Tables:
+    """One without a name, open for reading alone: whoever inherits it can't change what is mapped here."""
+    places: list[tuple[str, Sequence[int], int]] = []
+    with tempfile.NamedTemporaryFile(prefix="ibid-") as file:
+        for table in tables:
+            places.append((table.dtype.str, table.shape, file.tell()))
+            file.write(table.tobytes())
         file.flush()
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return np.frombuffer(mapped, values.dtype).reshape(values.shape)
+        return Tables(os.open(file.name, os.O_RDONLY | os.O_CLOEXEC), labels, places)

@@ -14,7 +14,7 @@ from typing import Final
 
 import Stemmer
 
-from app.rag.language_model import LanguageModel
+from app.rag.language_model import LanguageModel, Tables, unpack
 
 UNKNOWN: Final = "und"
 """No language: words are folded, but neither stemmed nor dropped."""
@@ -139,6 +139,8 @@ _SAMPLE_CHARACTERS: Final = 1_000
 _STOP_WORDS: Final = Path(__file__).parent / "assets" / "stop_words"
 
 
+_models: list[LanguageModel] = []
+"""The one of this process, once it is loaded."""
 _loading = threading.Lock()
 _stemming = threading.Lock()
 
@@ -167,6 +169,18 @@ def _named(classified: tuple[str, float]) -> tuple[str, float]:
 def warm_up() -> None:
     """Load the model of detection (0.6 s); without this the first text does."""
     _model()
+
+
+def loaded_tables() -> Tables | None:
+    """The model's tables, for a process that this one starts; None while it is not loaded."""
+    model = _models[0] if _models else None
+    return model.tables if model else None
+
+
+def adopt(tables: Tables) -> None:
+    """Use the tables that the process has which started this one."""
+    with _loading:
+        _models[:] = [LanguageModel(tables)]
 
 
 def stem(word: str, language: str) -> str:
@@ -207,9 +221,6 @@ def _stemmer(algorithm: str) -> Stemmer.Stemmer:
 
 def _model() -> LanguageModel:
     with _loading:
-        return _loaded_model()
-
-
-@cache
-def _loaded_model() -> LanguageModel:
-    return LanguageModel({*CODES, "nn"})
+        if not _models:
+            _models.append(LanguageModel(unpack({*CODES, "nn"})))
+        return _models[0]

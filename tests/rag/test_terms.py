@@ -1,11 +1,13 @@
 """What words of any language become: the same terms on both sides, and none that blow up."""
 
+import random
 import time
+from collections.abc import Sequence
 
 import pytest
 
-from app.core.retrieval import TERM_DIMENSION
-from app.rag import terms
+from app.core.retrieval import TERM_DIMENSION, WeighedTerms
+from app.rag import terms, weighing
 from app.rag.analysis import analyse
 from app.rag.languages import CODES, STEMMERS, UNKNOWN, detect, detect_all, stem, stop_words
 from app.rag.terms import of_chunk, of_question
@@ -268,15 +270,69 @@ def test_a_chunk_in_another_language_than_its_document_is_known_as_such() -> Non
 
 
 def test_terms_come_sorted_and_each_but_once() -> None:
-    (first, second) = terms.weigh(
-        [terms.tokens("a heron, a Heron, two-heron"), []],
-        sizes=[27, 0],
-        languages=["en", "en"],
-        contexts=["heron", ""],
-    )
+    text = "a heron, a Heron, two-heron"
+    (first,) = at_once([text], "en", context="heron")
+    (second,) = at_once([""], "en")
     assert first.numbers.tolist() == sorted(set(first.numbers.tolist()))
-    assert first.as_mapping() == of_chunk("a heron, a Heron, two-heron", language="en", context="heron")
+    assert first.as_mapping() == of_chunk(text, language="en", context="heron")
     assert second.numbers.tolist() == []
+
+
+def at_once(texts: Sequence[str], language: str, *, context: str = "") -> list[WeighedTerms]:
+    with weighing.vocabulary() as vocabulary:
+        return vocabulary.weigh(
+            vocabulary.read(texts),
+            sizes=list(map(len, texts)),
+            spoken=[language] * len(texts),
+            contexts=[context] * len(texts),
+        )
+
+
+WRITTEN = (
+    *(
+        "Unused annual leave, per §7",
+        "an e-mail's",
+        "don’t",
+        "1,496.5",
+        "x_y.z",
+        "…",
+        "a…b",
+        "co\u00adoperate",
+    ),
+    *("DE89 3704 0044 0532 0130 00", "+60 12-345 6789", "2024-01-15", "in 1984 The", "12\u00a034 56", "⑫ ⑫"),
+    *(
+        "漢字文化圏2020年の",
+        "พนักงานABC",
+        "теперь\u0eb3",
+        "ｶﾞｷﾞ",
+        "कंपनी",
+        "e\u0301te\u0301",
+        "\u0301a",
+        "a\u200d-b",
+    ),
+    *(
+        "ﬁn İstanbul STRASSE",
+        "½ ™ ㎏",
+        "한국어\u1100\u1161",
+        "<\u0338",
+        "\0",
+        "-" * 90,
+        "a-" * 90,
+        "👨\u200d👩\u200d👧",
+        "𐍨ett𝐀",
+    ),
+    *("\n", " ", "", "\ufeff", "\U000103de…", "¨a", "a\u3099", "か\u3099", "1\ufe0f\u20e3"),
+)
+
+
+@pytest.mark.parametrize("language", ["en", "th", UNKNOWN])
+def test_many_chunks_at_once_have_the_terms_that_each_has_by_itself(language: str) -> None:
+    chance = random.Random(language)
+    for _ in range(60):
+        texts = ["".join(chance.choices(WRITTEN, k=chance.randrange(1, 12))) for _ in range(9)]
+        texts.append(chr(chance.randrange(0xD800)).join(chance.choices(WRITTEN, k=9)))
+        found = [chunk.as_mapping() for chunk in at_once(texts, language)]
+        assert found == [of_chunk(text, language=language) for text in texts]
 
 
 def test_the_usual_pattern_of_words_finds_what_the_whole_one_finds() -> None:
@@ -300,14 +356,20 @@ def test_the_usual_pattern_of_words_finds_what_the_whole_one_finds() -> None:
         assert [match[0] for match in terms._USUAL_TOKEN.finditer(folded)] == whole
 
 
-def test_what_is_remembered_of_words_is_bounded_and_what_is_forgotten_is_found_again() -> None:
-    known = terms._Known("en")
-    before = known["herons"]
-    for number in range(terms._MOST_KNOWN):
-        known[f"w{number}"]
-    assert len(known) <= terms._MOST_KNOWN
-    assert "herons" not in known
-    assert known["herons"] == before == terms._Known("en")["herons"]
-    long = "never-remembered-for-it-is-long"
-    assert known[long] == terms._Known("en")[long]
-    assert long not in known
+def test_a_vocabulary_is_given_up_when_it_is_full_and_what_it_knew_is_found_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(weighing, "_vocabularies", [])
+    before = at_once(["herons"], "en")[0].as_mapping()
+    (kept,) = weighing._vocabularies
+    at_once(["herons again"], "en")
+    assert weighing._vocabularies == [kept]
+    at_once([" ".join(f"w{number}" for number in range(weighing._MOST_TOKENS))], "en")
+    assert kept.is_full
+    assert weighing._vocabularies == []
+    assert at_once(["herons"], "en")[0].as_mapping() == before
+
+
+def test_threads_never_share_a_vocabulary() -> None:
+    with weighing.vocabulary() as first, weighing.vocabulary() as second:
+        assert first is not second
