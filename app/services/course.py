@@ -146,6 +146,7 @@ async def _open(runtime: Runtime, principal: Principal, question: Question, turn
     )
     answering.begin_search(runtime, principal, bot, question, draft)
     try:
+        await asyncio.sleep(0)  # the search asks its provider before the turn is put together, not after
         asked, stored, bot = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
     except BaseException:
         draft.end_search()
