@@ -11,13 +11,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from app.rag.errors import RagError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 MODEL_NAME: Final = "sentence-transformers/all-MiniLM-L6-v2"
 REVISION: Final = "1110a243"
@@ -63,7 +65,9 @@ class WrongModelFile(LocalModelError):
 class SentenceEncoder:
     """Turns texts into unit vectors, so that a dot product is a cosine. Threads may share it."""
 
-    def __init__(self, *, tokenizer: Tokenizer, weights_folder: Path, graph_file: Path = GRAPH_FILE) -> None:
+    def __init__(
+        self, *, tokenizer: "Tokenizer", weights_folder: Path, graph_file: Path = GRAPH_FILE
+    ) -> None:
         # Read at the import: without it onnxruntime reports its use to its makers.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime  # type: ignore[import-untyped]  # 20 MB that a remote provider does not need
@@ -145,7 +149,7 @@ def load() -> SentenceEncoder:
         return _encoder()
 
 
-def load_tokenizer() -> Tokenizer:
+def load_tokenizer() -> "Tokenizer":
     """The tokenizer of this process, which neither truncates nor pads. Raises LocalModelError.
 
     Its `encode` keeps the GIL for the whole of the text (2 s a megabyte), `encode_batch_fast` lets it go.
@@ -197,7 +201,9 @@ def _encoder() -> SentenceEncoder:
 
 
 @cache
-def _open_tokenizer() -> Tokenizer:
+def _open_tokenizer() -> "Tokenizer":
+    from tokenizers import Tokenizer  # four megabytes, which a process that cuts no text has no use for
+
     # Otherwise the library starts a thread for every core, and those compete with the event loop.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     tokenizer = Tokenizer.from_file(str(verified_file(TOKENIZER)))

@@ -7,19 +7,19 @@ Redis that is away is no reason to refuse anybody: until it is back, each proces
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
-from limits.aio.storage import RedisStorage, Storage
+from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from app.core.errors import RateLimited
 from app.core.rates import Rate, Subject
 from app.core.windows import MemoryWindows
+
+if TYPE_CHECKING:
+    from redis.asyncio import ConnectionPool
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +103,11 @@ def _refusal(quotas: list[Quota]) -> RateLimited:
     )
 
 
-def _connections(url: str) -> ConnectionPool:
+def _connections(url: str) -> "ConnectionPool":
+    from redis.asyncio import ConnectionPool  # four megabytes, which most services have no use for
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
     return ConnectionPool.from_url(
         url,
         socket_timeout=_REDIS_TIMEOUT_SECONDS,
@@ -114,7 +118,9 @@ def _connections(url: str) -> ConnectionPool:
     )
 
 
-def _storage(url: str, connections: ConnectionPool) -> Storage:
+def _storage(url: str, connections: "ConnectionPool") -> Storage:
+    from limits.aio.storage import RedisStorage
+
     return RedisStorage(
         f"async+{url}",
         implementation="redispy",
