@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.core import waiting
 from app.core.errors import AppError
 from app.db.engine import Database, translated_errors
 
@@ -105,8 +106,7 @@ class Listener:
                 self.is_listening = True
                 try:
                     while not driver.is_closed() and not lost.is_set():
-                        with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(lost.wait(), _CHECK_SECONDS)
+                        await waiting.happened(lost, _CHECK_SECONDS)
                 finally:
                     self.is_listening = False
                     if not driver.is_closed():

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from app.core import waiting
 from app.core.errors import AppError, InvalidRebuild
 from app.core.index_build import IndexBuild
 from app.core.principal import SYSTEM
@@ -164,8 +165,7 @@ class LiveIndex:
         pause_seconds = min(_LONGEST_PAUSE_SECONDS, self._good_for_seconds / 2)
         with listener.watching(CHANNEL) as news:
             while True:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), pause_seconds)
+                await waiting.happened(news, pause_seconds)
                 news.clear()
                 try:
                     await self.look()
