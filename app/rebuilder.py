@@ -204,6 +204,4 @@ async def running(runtime: Runtime, *, concurrency: int) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await waiting.cancelled(task)

@@ -290,6 +290,4 @@ async def running(runtime: Runtime, *, concurrency: int, drain_seconds: float) -
     finally:
         worker.stop()
         await asyncio.wait([task], timeout=drain_seconds)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await waiting.cancelled(task)

@@ -4,7 +4,6 @@ A notification is a hint: after a lost connection everybody is woken, and whoeve
 """
 
 import asyncio
-import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -76,9 +75,7 @@ class Listener:
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await waiting.cancelled(task)
 
     async def _forever(self, database: Database) -> None:
         pause_seconds = _FIRST_PAUSE_SECONDS

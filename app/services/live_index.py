@@ -5,7 +5,6 @@ Processes follow a switch by notification, and look by themselves now and then. 
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -155,9 +154,7 @@ class LiveIndex:
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await waiting.cancelled(task)
             for model in self._models.values():
                 await model.aclose()
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from app.core import waiting
 
 
@@ -30,3 +32,33 @@ async def test_a_loop_that_is_cancelled_in_the_moment_of_its_event_ends() -> Non
 
     task.cancel()
     assert done and task.cancelled()
+
+
+async def test_a_loop_that_takes_its_cancellation_for_a_failure_ends_all_the_same() -> None:
+    failures = []
+
+    async def loop() -> None:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                failures.append(1)
+                if len(failures) > 1:
+                    raise
+
+    task = asyncio.create_task(loop())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await waiting.cancelled(task, again_seconds=0.01)
+
+    assert task.cancelled()
+
+
+async def test_what_a_task_raised_before_its_end_is_raised() -> None:
+    async def fail() -> None:
+        raise OSError("gone")
+
+    task = asyncio.create_task(fail())
+    await asyncio.sleep(0)
+    with pytest.raises(OSError, match="gone"):
+        await waiting.cancelled(task)
