@@ -18,6 +18,7 @@ from typing import Final
 
 import structlog
 
+from app.core import waiting
 from app.core.errors import AppError, InvalidRebuild
 from app.core.principal import SYSTEM
 from app.db.models import IndexRebuild, RebuildState
@@ -69,8 +70,7 @@ class Rebuilder:
                 while True:
                     news.clear()
                     if not await self._round():
-                        with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(news.wait(), _IDLE_SECONDS)
+                        await waiting.happened(news, _IDLE_SECONDS)
         finally:
             self._stopping = True
             keeping.cancel()
@@ -204,6 +204,4 @@ async def running(runtime: Runtime, *, concurrency: int) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await waiting.cancelled(task)

@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 
 from app import rebuilder
+from app.core import waiting
 from app.core.counters import counters
 from app.core.errors import AppError, Category, Superseded
 from app.core.principal import SYSTEM
@@ -142,8 +143,7 @@ class Worker:
     async def _wait(self, news: asyncio.Event) -> None:
         """Until somebody enqueues, a job here ends, or it is time to look for leases that have run out."""
         seconds = min(_LONGEST_POLL_SECONDS, self._lease.total_seconds() / 2)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(news.wait(), seconds)
+        await waiting.happened(news, seconds)
 
     async def _work(self, claim: Claim) -> None:
         work = _Work(claim)
@@ -276,8 +276,7 @@ class Worker:
                     log.debug("evaluations_unavailable", reason=error.code)
                 except Exception as error:  # the top of a background loop
                     log.error("evaluations_failed", exc_info=error)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), _UPKEEP_SECONDS)
+                await waiting.happened(news, _UPKEEP_SECONDS)
 
 
 @asynccontextmanager
@@ -291,6 +290,4 @@ async def running(runtime: Runtime, *, concurrency: int, drain_seconds: float) -
     finally:
         worker.stop()
         await asyncio.wait([task], timeout=drain_seconds)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await waiting.cancelled(task)

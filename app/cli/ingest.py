@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # they take time, which `ibid --help` need not wait for
     from app.cli.batch import Destination, Show
     from app.cli.tally import Result, Tally
     from app.core.config import Settings
-    from app.services.folders import Entry, Found, FoundFile
+    from app.core.errors import AppError
+    from app.services.folders import Entry, Found, FoundFile, Uploadable
 
 
 _ADDRESSES: Final = ("http://", "https://")
@@ -131,7 +132,7 @@ def _find(plan: Plan, tally: "Tally") -> "Found":
 def _read_only(settings: "Settings", plan: Plan, found: "Found", tally: "Tally") -> None:
     """What would be done, as far as that is seen without a database: addresses are not fetched, uploads not parsed."""
     from app.cli.tally import Outcome, Result
-    from app.core.errors import BlankText, FileTooLarge
+    from app.core.errors import BlankText
     from app.services import folders
 
     for address in plan.addresses:
@@ -144,10 +145,34 @@ def _read_only(settings: "Settings", plan: Plan, found: "Found", tally: "Tally")
                 tally.add(Result(entry.source, Outcome.FAILED, error=BlankText()))
             case folders.Readable():
                 tally.add(Result(entry.source, Outcome.READABLE, title=entry.title, encoding=entry.encoding))
-            case _ if entry.size_bytes > settings.max_upload_bytes:
-                tally.add(Result(entry.source, Outcome.FAILED, error=FileTooLarge()))
+            case folders.Uploadable():
+                error = _refusal(entry, limit_bytes=settings.max_upload_bytes)
+                tally.add(Result(entry.source, Outcome.FAILED if error else Outcome.READABLE, error=error))
             case _:
                 tally.add(Result(entry.source, Outcome.READABLE))
+
+
+def _refusal(entry: "Uploadable", *, limit_bytes: int) -> "AppError | None":
+    """Why an upload of the file would not be taken, as its size, name and beginning tell."""
+    from app.core.errors import AppError
+    from app.services import folders, upload_checks
+    from app.storage.spool import HEAD_BYTES
+
+    try:
+        with entry.path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+        upload_checks.check(
+            head,
+            size_bytes=entry.size_bytes,
+            filename=entry.path.name,
+            declared=None,
+            limit_bytes=limit_bytes,
+        )
+    except OSError:
+        return folders.FileNotReadable()
+    except AppError as error:
+        return error
+    return None
 
 
 async def _ingest(

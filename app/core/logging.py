@@ -5,6 +5,7 @@ traceback carries no local variables, and what has the shape of a credential is 
 pasted it (an API key into the path of a request, for example).
 """
 
+import asyncio
 import logging
 import re
 import sys
@@ -41,6 +42,12 @@ def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutable
     return event
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whatever is logged, but that a task was cancelled while it closed a connection: SQLAlchemy takes that for an error."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return not (record.name.startswith("sqlalchemy.pool") and kind is asyncio.CancelledError)
+
+
 def _without_credentials(_: Any, __: str, line: Any) -> str:
     return _CREDENTIAL.sub(lambda match: f"{match[match.lastgroup or 0]}***", str(line))
 
@@ -75,6 +82,7 @@ def configure(*, level: str, log_format: Literal["auto", "json", "console"]) -> 
             ],
         )
     )
+    handler.addFilter(_is_news)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

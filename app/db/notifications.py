@@ -4,7 +4,6 @@ A notification is a hint: after a lost connection everybody is woken, and whoeve
 """
 
 import asyncio
-import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,6 +12,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.core import waiting
 from app.core.errors import AppError
 from app.db.engine import Database, translated_errors
 
@@ -75,9 +75,7 @@ class Listener:
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await waiting.cancelled(task)
 
     async def _forever(self, database: Database) -> None:
         pause_seconds = _FIRST_PAUSE_SECONDS
@@ -105,8 +103,7 @@ class Listener:
                 self.is_listening = True
                 try:
                     while not driver.is_closed() and not lost.is_set():
-                        with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(lost.wait(), _CHECK_SECONDS)
+                        await waiting.happened(lost, _CHECK_SECONDS)
                 finally:
                     self.is_listening = False
                     if not driver.is_closed():

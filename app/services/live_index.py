@@ -5,7 +5,6 @@ Processes follow a switch by notification, and look by themselves now and then. 
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from app.core import waiting
 from app.core.errors import AppError, InvalidRebuild
 from app.core.index_build import IndexBuild
 from app.core.principal import SYSTEM
@@ -154,9 +154,7 @@ class LiveIndex:
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await waiting.cancelled(task)
             for model in self._models.values():
                 await model.aclose()
 
@@ -164,8 +162,7 @@ class LiveIndex:
         pause_seconds = min(_LONGEST_PAUSE_SECONDS, self._good_for_seconds / 2)
         with listener.watching(CHANNEL) as news:
             while True:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), pause_seconds)
+                await waiting.happened(news, pause_seconds)
                 news.clear()
                 try:
                     await self.look()

@@ -1,7 +1,6 @@
 """What has to be done now and then while the service runs, by whichever process comes first."""
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from app.core import waiting
 from app.core.errors import AppError
 from app.core.principal import SYSTEM
 from app.db import upkeep
@@ -33,9 +33,7 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await waiting.cancelled(task)
 
 
 async def run_once(runtime: Runtime) -> None:

@@ -1,11 +1,10 @@
 """How far a document is, as it happens: each state once, as soon as it is there."""
 
-import asyncio
-import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
+from app.core import waiting
 from app.core.errors import DocumentNotFound
 from app.core.principal import Principal
 from app.db import queue
@@ -50,5 +49,4 @@ async def follow(
             found, seen = latest, latest.revision
             if found.status in _ENDS:
                 return
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), _LONGEST_WAIT_SECONDS)
+            await waiting.happened(changed, _LONGEST_WAIT_SECONDS)

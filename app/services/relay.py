@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import structlog
 
+from app.core import waiting
 from app.core.errors import AnswerBrokenOff, AnswerNotFound, AppError, ServiceStopping
 from app.core.principal import Principal
 from app.db.engine import AnyTransaction
@@ -183,11 +184,8 @@ async def _states(
                 asked_at = now
                 async with runtime.database.direct(principal) as session:
                     await notify(session, REQUESTS, f"{asking} {message_id}")
-            try:
-                await asyncio.wait_for(changed.wait(), _LONGEST_WAIT_SECONDS)
+            if await waiting.happened(changed, _LONGEST_WAIT_SECONDS):
                 sign_at = time.monotonic()
-            except TimeoutError:
-                continue
 
 
 async def _bury(runtime: Runtime, principal: Principal, message_id: str, asked: str) -> None:

@@ -5,7 +5,6 @@ says which ones it had to leave out.
 """
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from app.core import ids
+from app.core import ids, waiting
 from app.core.errors import AppError, SessionNotFound, TooManySessionFiles
 from app.core.principal import Principal
 from app.db import queue
@@ -133,11 +132,8 @@ class Watch:
 
     async def _changed(self, seconds: float) -> None:
         names = [told.document_id for told in self.to_come]
-        with (
-            self._runtime.listener.watching(queue.DOCUMENTS, *names) as changed,
-            contextlib.suppress(TimeoutError),
-        ):
-            await asyncio.wait_for(changed.wait(), seconds)
+        with self._runtime.listener.watching(queue.DOCUMENTS, *names) as changed:
+            await waiting.happened(changed, seconds)
 
 
 def _progress(state: FileState) -> DocumentProgress:

@@ -11,7 +11,7 @@ from typing import Final
 if sys.platform != "win32":
     import fcntl
 
-_HEAD_BYTES: Final = 8192
+HEAD_BYTES: Final = 8192
 
 
 class Spool:
@@ -60,8 +60,8 @@ class SpooledFile:
         """Raises OSError, for example when the disk is full."""
         assert self._descriptor is not None
         self._hash.update(piece)
-        if len(self.head) < _HEAD_BYTES:
-            self.head += piece[: _HEAD_BYTES - len(self.head)]
+        if len(self.head) < HEAD_BYTES:
+            self.head += piece[: HEAD_BYTES - len(self.head)]
         self.size_bytes += len(piece)
         rest = memoryview(piece)
         while rest:

@@ -133,9 +133,12 @@ def test_a_dry_run_stores_nothing_and_needs_no_database(run_here: RunHere, tmp_p
     (tmp_path / "a.txt").write_text("Something to read.")
     (tmp_path / "blank.txt").write_text(" \n")
 
-    ran = run_here("ingest", "a.txt", "blank.txt", "--dry-run", "--json", DB_URL=DEAD_DATABASE)
+    (tmp_path / "no.pdf").write_bytes(b"\x00\x01")
 
-    assert (ran.json["readable"], ran.json["failed"]) == (1, 1)
+    ran = run_here("ingest", "a.txt", "blank.txt", "no.pdf", "--dry-run", "--json", DB_URL=DEAD_DATABASE)
+
+    assert (ran.json["readable"], ran.json["failed"]) == (1, 2)
+    assert "failed no.pdf: This is not a PDF" in ran.err
     assert ran.code == 1
 
 

@@ -1,5 +1,6 @@
 """What has the shape of a credential does not get into a log, in whatever field of whichever library's record."""
 
+import asyncio
 import io
 import json
 import logging as stdlib_logging
@@ -61,3 +62,13 @@ def test_what_is_none_is_left(written: io.StringIO, text: str) -> None:
     structlog.get_logger("app").info("request", path=text)
 
     assert json.loads(written.getvalue())["path"] == text
+
+
+@pytest.mark.parametrize(("failure", "is_told"), [(asyncio.CancelledError(), False), (OSError("gone"), True)])
+def test_a_connection_closed_by_a_task_that_is_cancelled_is_no_error(
+    written: io.StringIO, failure: BaseException, is_told: bool
+) -> None:
+    stdlib_logging.getLogger("sqlalchemy.pool.impl.AsyncAdaptedQueuePool").error(
+        "Exception closing connection", exc_info=failure
+    )
+    assert bool(written.getvalue()) is is_told
