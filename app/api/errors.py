@@ -83,12 +83,17 @@ async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     """Says where and what, never the value: it may be a secret, or no JSON (NaN)."""
     assert isinstance(error, RequestValidationError)
     found = {
-        (_path(problem["loc"], error.body, is_missing=problem["type"] == "missing"), problem["msg"]): None
+        (
+            _path(problem["loc"], error.body, is_missing=problem["type"] == "missing"),
+            problem["msg"].removeprefix("Value error, "),
+        ): None
         for problem in error.errors()[:_MAX_PROBLEMS]
     }
     problems = [{"path": path[:200], "message": message} for path, message in found]
     first = f"{problems[0]['path']}: {problems[0]['message']}"
     if problems[0]["path"] == "body":
+        first = problems[0]["message"]
+    if problems[0]["path"] == "body" and not isinstance(error.body, dict):
         first = "The body must be a JSON object, sent with Content-Type: application/json."
     return JSONResponse(error_body("validation_error", first, {"problems": problems}), 422)
 

@@ -1,5 +1,6 @@
 """What an evaluation found: the measures of each leg, question by question, of refusals and of answers."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -40,7 +41,7 @@ class LegResult:
             "recall@100": statistics.fmean(self.recall_100),
             "mrr@10": statistics.fmean(self.mrr),
             "latency_p50_ms": statistics.median(self.latency_ms),
-            "latency_p95_ms": sorted(self.latency_ms)[int(0.95 * (len(self.latency_ms) - 1))],
+            "latency_p95_ms": sorted(self.latency_ms)[math.ceil(0.95 * (len(self.latency_ms) - 1))],
         }
 
 

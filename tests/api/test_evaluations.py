@@ -11,6 +11,7 @@ from sqlalchemy import text
 from app.core.principal import SYSTEM
 from app.db.repositories import evaluations as queue
 from app.services import evaluation_work
+from app.services.evaluation_results import LegResult
 from tests.fixtures.provider import Reply, ScriptedProvider
 from tests.fixtures.service import Service
 
@@ -181,6 +182,21 @@ async def test_what_is_no_question_set_is_refused(client: httpx.AsyncClient, bod
     response = await client.post("/admin/evaluations", json=body)
 
     assert response.status_code == 422, response.text
+
+
+async def test_what_is_missing_of_a_question_set_is_said(client: httpx.AsyncClient) -> None:
+    response = await client.post("/admin/evaluations", json={"name": "N"})
+
+    assert response.json()["error"]["message"] == "give set_id, or name and questions"
+
+
+def test_the_95th_percentile_is_never_below_the_median() -> None:
+    ones = [1.0, 1.0]
+    summary = LegResult(
+        ndcg=ones, recall_10=ones, recall_100=ones, mrr=ones, latency_ms=[8.0, 10.0]
+    ).summary()
+
+    assert summary["latency_p50_ms"] <= summary["latency_p95_ms"] == 10.0
 
 
 async def test_unknown_sets_baselines_and_bots_are_not_found(client: httpx.AsyncClient) -> None:
