@@ -10,6 +10,8 @@ from sqlalchemy import text
 from app.core.counters import counters
 from app.core.principal import SYSTEM
 from app.db import queue
+from app.db.models import Stage
+from app.db.repositories.versions import VersionRepository
 from app.services import processing
 from app.worker import Worker, running
 from tests.fixtures.provider import Reply, ScriptedProvider
@@ -157,6 +159,30 @@ async def test_a_worker_that_slept_past_its_lease_changes_nothing(
         before.chunk_count,
         before.updated_at,
     )
+
+
+async def test_progress_waits_for_nobody_who_holds_the_document(idle_service: Service) -> None:
+    runtime = idle_service.runtime
+    _, organization_id = await idle_service.new_key()
+    document_id = await stored(runtime, organization_id, b"Held while its progress is told.")
+    async with runtime.database.unit_of_work(SYSTEM) as session:
+        claim = await queue.claim(session, claimed_by="me", lease=timedelta(minutes=5))
+    assert claim is not None
+    principal = processing.principal_of(organization_id)
+
+    async def tell(progress: float) -> bool:
+        async with runtime.database.unit_of_work(principal) as session:
+            versions = VersionRepository(session, principal)
+            return await versions.show_progress(claim, Stage.EMBEDDING, progress)
+
+    async with runtime.database.unit_of_work(principal) as session:
+        assert await VersionRepository(session, principal).lock(claim) is not None
+        assert await asyncio.wait_for(tell(0.5), PATIENCE_SECONDS)
+    assert (await document_of(runtime, organization_id, document_id)).progress == 0
+    assert await tell(0.5)
+    assert (await document_of(runtime, organization_id, document_id)).progress == 0.5
+    await processing.forget(runtime, claim)
+    assert not await tell(0.6)
 
 
 async def test_a_provider_that_stays_away_is_a_failure_in_the_end(

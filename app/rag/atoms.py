@@ -249,7 +249,9 @@ class _Reader:
         last = traits[ends_before - 1]
         between = codes[ends_before]
         is_line = (gaps == 1) & ((between == ord("\n")) | (between == ord("\r")))
+        is_paragraph = (gaps == 2) & (between == ord("\n")) & (codes[starts_after - 1] == ord("\n"))
         found = np.where(is_line, np.uint8(Cut.LINE), np.uint8(Cut.WORD))
+        found[is_paragraph] = Cut.PARAGRAPH
         # Where there is space, a sentence may end.
         places = np.flatnonzero((gaps == 1) & ((last & (_ENDS | _CLOSES)) > 0))
         places = places[_end_sentences(codes, traits, ends_before[places])]
@@ -264,9 +266,9 @@ class _Reader:
         inside[kind_after == MARK] = Cut.INSIDE_WORD
         found[touching] = inside[touching]
         joins = (traits[starts_after] | traits[starts_after - 1]) & _MAY_JOIN
-        asked = (gaps > 1) | (touching & (kind_after != MARK) & (joins > 0)) | (ends_before < _LOOKED_BACK)
+        asked = ((gaps > 1) & ~is_paragraph) | (touching & (kind_after != MARK) & (joins > 0)) | (ends_before < _LOOKED_BACK)
         if self._may_have_headings(offset, offset + len(codes)):
-            asked |= is_line
+            asked |= is_line | is_paragraph
         cuts = np.concatenate((np.zeros(1, np.uint8), found))
         self._ask(offset, np.flatnonzero(np.concatenate(([True], asked))), traits, starts, ends, cuts)
         return cuts

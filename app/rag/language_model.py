@@ -147,7 +147,7 @@ def unpack(codes: Collection[str]) -> Tables:
 
 def _narrowed(model: Mapping[str, NDArray[Any]], wanted: Sequence[int]) -> Iterator[NDArray[Any]]:
     # Half precision would be made single anew for each text, which takes three times as long as all the rest.
-    yield model["ptc"][:, wanted].astype(np.float32)
+    yield np.ascontiguousarray(model["ptc"][:, wanted], np.float32)
     yield model["nextmove"]
     yield model["nextmove_row"].astype(np.uint32) << 8
     yield model["out_feat"].astype(np.int32)
@@ -160,6 +160,6 @@ def _in_file(tables: Iterator[NDArray[Any]], labels: Sequence[str]) -> Tables:
     with tempfile.NamedTemporaryFile(prefix="ibid-") as file:
         for table in tables:
             places.append((table.dtype.str, table.shape, file.tell()))
-            file.write(table.tobytes())
+            file.write(table.data)
         file.flush()
         return Tables(os.open(file.name, os.O_RDONLY | os.O_CLOEXEC), labels, places)

@@ -176,7 +176,7 @@ def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     """Neighbours that fit into one request together."""
     start = size_bytes = 0
     for position, text in enumerate(texts):
-        text_bytes = len(text.encode(errors="replace"))
+        text_bytes = len(text) if text.isascii() else len(text.encode(errors="replace"))
         if position > start and (position - start == _BATCH_TEXTS or size_bytes + text_bytes > _BATCH_BYTES):
             yield texts[start:position]
             start, size_bytes = position, 0

@@ -114,23 +114,32 @@ class VersionRepository(Repository):
         )
 
     async def show_progress(self, claim: Claim, stage: Stage, progress: float) -> bool:
-        """Tell how far the claim's work is, from 0 to 1; False when it is not this claim's any more."""
+        """Tell how far the claim's work is, from 0 to 1; False when it is not this claim's any more.
+
+        Nobody waits for a document that is held, which mostly is the transaction that completes it: a connection whose statement
+        is given up in the middle would be closed.
+        """
         if not await queue.holds(self.session, claim):
             return False
+        of_claim = select(Document.id).where(
+            Document.organization_id == self.organization_id,
+            Document.id == claim.document_id,
+            Document.generation == claim.generation,
+            Document.status == DocumentStatus.PROCESSING,
+        )
         shown = await self.session.scalar(
             update(Document)
             .where(
                 Document.organization_id == self.organization_id,
-                Document.id == claim.document_id,
-                Document.generation == claim.generation,
-                Document.status == DocumentStatus.PROCESSING,
+                Document.id == of_claim.with_for_update(skip_locked=True).scalar_subquery(),
             )
             .values(stage=stage, progress=progress, revision=Document.revision + 1)
             .returning(Document.id)
         )
-        if shown is not None:
-            await queue.announce(self.session, claim.document_id)
-        return shown is not None
+        if shown is None:
+            return await self.session.scalar(of_claim) is not None
+        await queue.announce(self.session, claim.document_id)
+        return True
 
     async def lock(self, claim: Claim) -> Document | None:
         """The document, held until the transaction ends; None when it is gone or has a newer generation."""
