@@ -56,7 +56,7 @@ _MOST_COUNTED: Final = 32_768
 # A letter of English, for which the tokenizer was made, takes 0.23 tokens, and in a text full of names 0.3; of Spanish 0.37, of
 # Indonesian 0.4, of Russian and Hindi 1. Multilingual tokenizers need 0.3 in all of them, and that is what counts.
 _TOKENS_PER_LETTER: Final = 0.3
-_PLAIN_TOKENS_PER_CHAR: Final = 0.24
+_PLAIN_TOKENS_PER_CHAR: Final = 0.26
 _SAMPLES: Final = 4
 _SAMPLED_CHARS: Final = 500
 _LETTERS: Final = re.compile(f"[^{SPACE}{MARKS}\\d]+")
@@ -149,9 +149,9 @@ def _share_of_tokens(text: str, *, tokens: int) -> float:
 
 
 def _letters(words: Sequence[str]) -> float:
-    """How many letters of English say as much: syllables of kana and Hangul as two, ideographs as two and a half."""
+    """How many letters of English say as much: syllables of kana and Hangul as two, ideographs as so many that each is a token."""
     dense = "".join(word for word in words if not word.isascii())
-    return sum(map(len, words)) + len(_SYLLABLE.findall(dense)) + 1.5 * len(_IDEOGRAPH.findall(dense))
+    return sum(map(len, words)) + len(_SYLLABLE.findall(dense)) + 2.5 * len(_IDEOGRAPH.findall(dense))
 
 
 def _windows(text: str, end: int) -> Iterator[tuple[int, int]]:
