@@ -266,7 +266,11 @@ class _Reader:
         inside[kind_after == MARK] = Cut.INSIDE_WORD
         found[touching] = inside[touching]
         joins = (traits[starts_after] | traits[starts_after - 1]) & _MAY_JOIN
-        asked = ((gaps > 1) & ~is_paragraph) | (touching & (kind_after != MARK) & (joins > 0)) | (ends_before < _LOOKED_BACK)
+        asked = (
+            ((gaps > 1) & ~is_paragraph)
+            | (touching & (kind_after != MARK) & (joins > 0))
+            | (ends_before < _LOOKED_BACK)
+        )
         if self._may_have_headings(offset, offset + len(codes)):
             asked |= is_line | is_paragraph
         cuts = np.concatenate((np.zeros(1, np.uint8), found))
