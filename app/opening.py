@@ -93,7 +93,7 @@ async def open_runtime(settings: Settings, database: Database) -> AsyncIterator[
             providers.http_client(settings, policy=providers.provider_policy(settings), turns=turns)
         )
         live = await open_index(settings, database, client)
-        if indexing.fixed_language(settings) is None:
+        if indexing.fixed_language(settings) in (None, languages.UNKNOWN):
             await asyncio.to_thread(languages.warm_up)
         build = live.served.build
         await upkeep.ensure_exact_index(database, embedding_model=build.name, dimension=build.dimension)

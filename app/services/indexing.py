@@ -44,8 +44,10 @@ def analyse_question(settings: Settings, question: str, scope: Scope) -> Analyse
     """The terms of a question, in the languages that its scope is mostly written in."""
     fixed = fixed_language(settings)
     if fixed is not None:
+        # How far vectors are to be trusted depends on the language, also where words are compared as they are.
+        spoken = fixed if fixed in languages.CODES else languages.detect(question)[0]
         return AnalysedQuestion(
-            terms.of_question(question, languages=[fixed], spoken=fixed), fixed, written=True
+            terms.of_question(question, languages=[fixed], spoken=fixed), spoken, written=True
         )
     known = [language for language, part in sorted(scope.languages.items(), key=lambda item: -item[1])]
     common = [language for language in known if scope.languages[language] >= _COMMON_PART][:_MOST_LANGUAGES]
