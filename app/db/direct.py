@@ -77,6 +77,12 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
     standing = ""
     tuned: Mapping[str, str] = {}
 
+    async def leave(self) -> None:
+        """Be as it was opened. A message of its own: in that of a transaction it would be taken back where that is rolled back."""
+        if self.standing:
+            await self.execute(_LEAVING)
+            self.standing, self.tuned = "", {}
+
 
 class DirectTransaction:
     """An open transaction, made by `Database.direct`, or a connection on which each statement is one, by `Database.single`."""
@@ -144,8 +150,8 @@ class DirectPool:
         """
 
         async def begun(connection: Connection) -> None:
-            await connection.execute(f"{_LEAVING} {opening}" if connection.standing else opening)
-            connection.standing, connection.tuned = "", {}
+            await connection.leave()
+            await connection.execute(opening)
 
         connection, _ = await self._first(begun, timeout_seconds)
         return connection
@@ -169,9 +175,7 @@ class DirectPool:
         arguments = [values[name] for name in names]
 
         async def fetched(connection: Connection) -> Sequence[Row]:
-            if connection.standing:
-                await connection.execute(_LEAVING)
-                connection.standing, connection.tuned = "", {}
+            await connection.leave()
             rows: Sequence[Row] = await connection.fetch(sql, *arguments)
             return rows
 

@@ -214,3 +214,19 @@ async def test_those_of_different_organizations_at_once_never_run_as_each_other(
 
     await asyncio.gather(*map(ask, range(400)))
     await database.close()
+
+
+async def test_a_connection_stands_as_nobody_any_more_also_after_a_transaction_that_was_rolled_back(
+    one_connection: Database,
+) -> None:
+    async def nobody() -> tuple[str, ...]:
+        row = (await one_connection.look_ups.execute(_WHO, {})).one()
+        return (row.role, row.organization or "", row.flush, row.plans)
+
+    before = await nobody()
+    async with one_connection.single(COMPANY) as session:
+        await who(session)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        async with one_connection.direct(OTHERS) as session:
+            await session.execute(text("SELECT 1 / :zero"), {"zero": 0})
+    assert await nobody() == before
