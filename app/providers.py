@@ -8,6 +8,7 @@ from app.rag import embedding, llms
 from app.rag.circuits import Circuits
 from app.rag.errors import InvalidEmbeddingSettings
 from app.rag.provider_http import HttpClient, ProviderClient
+from app.services import bot_models
 from app.services.live_turns import LiveTurns
 
 log = structlog.get_logger(__name__)
@@ -74,17 +75,10 @@ def named_embedding_model(
 
 def chat_model(settings: Settings, client: ProviderClient) -> llms.ChatModel:
     assert settings.openai_api_key is not None
-    return llms.build(
-        llms.ChatModelConfig(
-            model=settings.chat_model,
-            api_key=settings.openai_api_key.get_secret_value(),
-            base_url=settings.openai_base_url,
-            context_tokens=settings.chat_context_tokens,
-            connect_timeout=settings.provider_connect_timeout_seconds,
-            first_token_timeout=settings.provider_first_token_timeout_seconds,
-            total_timeout=settings.provider_timeout_seconds,
-            max_retries=settings.provider_max_retries,
-            max_retry_wait=settings.provider_max_retry_wait_seconds,
-        ),
-        client,
+    config = bot_models.config_of(
+        settings,
+        settings.chat_model,
+        base_url=settings.openai_base_url,
+        api_key=settings.openai_api_key.get_secret_value(),
     )
+    return llms.build(config, client)

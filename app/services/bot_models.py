@@ -78,7 +78,9 @@ class BotModels:
         elif endpoint.provider is Provider.ANTHROPIC and base_url is None:
             base_url = ANTHROPIC_BASE_URL
         assert base_url is not None, "the settings of a bot are checked when they are stored"
-        config = self._config(endpoint.provider, endpoint.model, base_url, key)
+        config = config_of(
+            self._settings, endpoint.model, base_url=base_url, api_key=key, provider=endpoint.provider
+        )
         return llms.build(config, self.client(anywhere=anywhere))
 
     def _of_openai(self, own_key: str) -> tuple[str, str]:
@@ -89,17 +91,20 @@ class BotModels:
             raise BotWithoutKey
         return self._settings.openai_base_url, self._settings.openai_api_key.get_secret_value()
 
-    def _config(self, provider: Provider, model: str, base_url: str, api_key: str) -> ChatModelConfig:
-        settings = self._settings
-        return ChatModelConfig(
-            model=model,
-            api_key=api_key,
-            base_url=base_url,
-            context_tokens=settings.chat_context_tokens,
-            connect_timeout=settings.provider_connect_timeout_seconds,
-            first_token_timeout=settings.provider_first_token_timeout_seconds,
-            total_timeout=settings.provider_timeout_seconds,
-            max_retries=settings.provider_max_retries,
-            max_retry_wait=settings.provider_max_retry_wait_seconds,
-            provider=provider,
-        )
+
+def config_of(
+    settings: Settings, model: str, *, base_url: str, api_key: str, provider: Provider = Provider.OPENAI
+) -> ChatModelConfig:
+    """A model at an address, waited for as the settings say."""
+    return ChatModelConfig(
+        model=model,
+        api_key=api_key,
+        base_url=base_url,
+        context_tokens=settings.chat_context_tokens,
+        connect_timeout=settings.provider_connect_timeout_seconds,
+        first_token_timeout=settings.provider_first_token_timeout_seconds,
+        total_timeout=settings.provider_timeout_seconds,
+        max_retries=settings.provider_max_retries,
+        max_retry_wait=settings.provider_max_retry_wait_seconds,
+        provider=provider,
+    )

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from app.core.config import Settings
 from app.core.principal import SYSTEM, Role
 from tests.fixtures.accounts import Person, new_person
 from tests.fixtures.postgres import MakeDatabase
@@ -28,16 +29,21 @@ WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT gra
 READERS = "SELECT count(*) FROM pg_locks WHERE relation = 'pages'::regclass AND NOT granted"
 
 
-@pytest.fixture
-async def rebuildable(make_database: MakeDatabase, provider: ScriptedProvider) -> AsyncIterator[Service]:
-    settings = make_settings(
-        DB_URL=await make_database(),
+def settings_for(database_url: str, provider: ScriptedProvider, **others: Any) -> Settings:
+    return make_settings(
+        DB_URL=database_url,
         openai_api_key="sk-test",
         openai_base_url=provider.url,
         embedding_model="scripted-embedding",
         chat_model="extractive",
         index_keep_seconds=2,
+        **others,
     )
+
+
+@pytest.fixture
+async def rebuildable(make_database: MakeDatabase, provider: ScriptedProvider) -> AsyncIterator[Service]:
+    settings = settings_for(await make_database(), provider)
     async with running(settings) as service:
         yield service
 
@@ -205,15 +211,8 @@ async def test_it_ends_while_documents_come_faster_than_it_has_a_moment_without_
 async def test_whoever_stores_a_text_builds_one_for_a_rebuild_that_falls_behind(
     make_database: MakeDatabase, provider: ScriptedProvider
 ) -> None:
-    settings = make_settings(
-        DB_URL=await make_database(),
-        openai_api_key="sk-test",
-        openai_base_url=provider.url,
-        embedding_model="scripted-embedding",
-        chat_model="extractive",
-        index_keep_seconds=2,
-        worker_concurrency=0,  # nobody else builds
-    )
+    nobody_else_builds = {"worker_concurrency": 0}
+    settings = settings_for(await make_database(), provider, **nobody_else_builds)
     async with running(settings) as service:
         person = await new_person(service, Role.SUPERADMIN)
         async with client_of(service, person) as superadmin:
