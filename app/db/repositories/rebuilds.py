@@ -20,7 +20,8 @@ from app.db.repositories import index_state
 
 _WANTED: Final = "d.built_for < :number AND d.chunk_count > 0"
 
-# A claim is also written on the document: content that comes meanwhile takes the mark away.
+# A claim is also written on the document: content that comes meanwhile takes the mark away. Without attempts somebody else claimed
+# the document after this statement's snapshot was taken, and let go of its row before it was locked here.
 _CLAIM: Final = text(f"""
 WITH next AS (
   SELECT d.id, d.organization_id FROM documents d
@@ -29,14 +30,18 @@ WITH next AS (
    ORDER BY d.built_for, d.id LIMIT 1 FOR UPDATE OF d SKIP LOCKED
 ), marked AS (
   UPDATE documents d SET built_for = -CAST(:number AS bigint) FROM next WHERE d.id = next.id
+), claimed AS (
+  INSERT INTO rebuild_claims (document_id, organization_id, claimed_by, available_at)
+  SELECT id, organization_id, :claimed_by, now() + :lease FROM next
+  ON CONFLICT (document_id) DO UPDATE
+     SET claimed_by = EXCLUDED.claimed_by, available_at = EXCLUDED.available_at, attempts = rebuild_claims.attempts + 1
+   WHERE rebuild_claims.available_at <= now()
+  RETURNING attempts
 )
-INSERT INTO rebuild_claims (document_id, organization_id, claimed_by, available_at)
-SELECT id, organization_id, :claimed_by, now() + :lease FROM next
-ON CONFLICT (document_id) DO UPDATE
-   SET claimed_by = EXCLUDED.claimed_by, available_at = EXCLUDED.available_at, attempts = rebuild_claims.attempts + 1
- WHERE rebuild_claims.available_at <= now()
-RETURNING document_id, organization_id, attempts
+SELECT next.id, next.organization_id, claimed.attempts FROM next LEFT JOIN claimed ON true
 """)
+_CLAIMED_BEFORE_AT_MOST: Final = 100
+"""How often in a row others may be quicker; more at once than there are connections can't be."""
 _EXTEND: Final = text("""
 UPDATE rebuild_claims SET available_at = now() + :lease WHERE claimed_by = ANY(CAST(:claimed_by AS text[])) AND available_at > now()
 """)
@@ -227,12 +232,14 @@ class RebuildRepository:
 
     async def claim(self, number: int, *, claimed_by: str, lease: timedelta) -> BuildClaim | None:
         """The next document that the rebuild lacks; None when there is none, or others hold what there is."""
-        row = (
-            await self.session.execute(_CLAIM, {"number": number, "claimed_by": claimed_by, "lease": lease})
-        ).one_or_none()
-        if row is None:
-            return None
-        return BuildClaim(row.document_id, row.organization_id, row.attempts, claimed_by)
+        values = {"number": number, "claimed_by": claimed_by, "lease": lease}
+        for _ in range(_CLAIMED_BEFORE_AT_MOST):
+            row = (await self.session.execute(_CLAIM, values)).one_or_none()
+            if row is None:
+                return None
+            if row.attempts is not None:
+                return BuildClaim(row.id, row.organization_id, row.attempts, claimed_by)
+        return None
 
     async def extend(self, claimed_by: Sequence[str], *, lease: timedelta) -> None:
         await self.session.execute(_EXTEND, {"claimed_by": list(claimed_by), "lease": lease})
