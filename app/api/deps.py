@@ -43,7 +43,12 @@ async def get_caller(request: Request, credential: CredentialDep, acts_in: ActsI
     """
     if not credential:
         raise Unauthenticated
-    caller = await auth.authenticate(await get_runtime(request), credential, organization_id=acts_in)
+    return _recognised(
+        await auth.authenticate(await get_runtime(request), credential, organization_id=acts_in)
+    )
+
+
+def _recognised(caller: auth.Caller) -> auth.Caller:
     origin.recognise(caller.principal)
     bind_contextvars(organization_id=caller.principal.organization_id, principal_id=caller.principal.id)
     return caller
@@ -55,6 +60,16 @@ CallerDep = Annotated[auth.Caller, Depends(get_caller)]
 async def get_principal(caller: CallerDep) -> Principal:
     """The caller with all factors. Raises Unauthenticated, OrganizationNotFound or TotpEnrolmentRequired."""
     return auth.require_complete(caller)
+
+
+async def get_asker(request: Request, credential: CredentialDep, acts_in: ActsIn = None) -> Principal:
+    """As `get_principal`, but it may be `is_unproven`: for who opens a turn, which proves it, or calls `auth.prove`."""
+    if not credential:
+        raise Unauthenticated
+    runtime = await get_runtime(request)
+    return auth.require_complete(
+        _recognised(await auth.authenticate_asker(runtime, credential, organization_id=acts_in))
+    )
 
 
 async def get_enrolling_user(caller: CallerDep) -> auth.Caller:
@@ -92,13 +107,15 @@ def address_within(activity: Activity) -> Callable[..., Coroutine[Any, Any, None
     return counted
 
 
-def require_within(activity: Activity, scope: Scope) -> Callable[..., Coroutine[Any, Any, Principal]]:
+def require_within(
+    activity: Activity, scope: Scope, whom: Callable[..., Coroutine[Any, Any, Principal]] = get_principal
+) -> Callable[..., Coroutine[Any, Any, Principal]]:
     """As `require`, within the limits of address and caller. Raises RateLimited too."""
 
     async def checked(
         request: Request,
         _: Annotated[None, Depends(address_within(activity))],
-        principal: Annotated[Principal, Depends(get_principal)],
+        principal: Annotated[Principal, Depends(whom)],
     ) -> Principal:
         auth.require_scope(principal, scope)
         await quotas.count_caller(request, await get_runtime(request), activity, principal)
@@ -119,6 +136,7 @@ def require_one_of(*scopes: Scope) -> Callable[[Principal], Coroutine[Any, Any, 
 
 
 AskingPrincipal = Annotated[Principal, Depends(require_within(Activity.CHAT, Scope.CHAT))]
+UnprovenAskingPrincipal = Annotated[Principal, Depends(require_within(Activity.CHAT, Scope.CHAT, get_asker))]
 SearchingPrincipal = Annotated[Principal, Depends(require_within(Activity.SEARCH, Scope.SEARCH))]
 UploadingPrincipal = Annotated[Principal, Depends(require_within(Activity.INGEST, Scope.CHAT))]
 IngestingPrincipal = Annotated[Principal, Depends(require_within(Activity.INGEST, Scope.INGEST))]

@@ -162,6 +162,8 @@ class Database:
 
 
 def _role(principal: Principal) -> str:
+    if principal.is_unproven:
+        raise RuntimeError("nobody has asked yet whether this API key is still live")
     return "ibid_system" if principal.kind is PrincipalKind.SYSTEM else "ibid_app"
 
 

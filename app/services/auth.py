@@ -1,6 +1,6 @@
 """Who is asking: from a credential to a principal."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -14,6 +14,7 @@ from app.core.errors import (
     UserRequired,
 )
 from app.core.principal import SYSTEM, Principal, PrincipalKind, Role, Scope, scopes_of
+from app.core.security import ApiKey
 from app.core.tokens import Purpose
 from app.db.engine import Database
 from app.db.repositories.credentials import CredentialRepository, StoredKey
@@ -37,17 +38,51 @@ async def authenticate(runtime: Runtime, credential: str, *, organization_id: st
     Raises Unauthenticated for anything missing, wrong, ended or expired alike (TokenExpired for an access token that
     only needs a refresh), OrganizationNotFound when the caller may not act in that organization.
     """
-    if security.parse_api_key(credential) is None:
+    key = security.parse_api_key(credential)
+    if key is None:
         return await _authenticate_user(runtime, credential, organization_id)
-    principal = await authenticate_key(runtime.database, credential)
-    if organization_id not in (None, principal.organization_id):
+    stored = await _checked_key(runtime.database, key)
+    runtime.remembered_keys.put(key.public, stored)
+    return _caller_by(stored, organization_id)
+
+
+async def authenticate_asker(
+    runtime: Runtime, credential: str, *, organization_id: str | None = None
+) -> Caller:
+    """As `authenticate`, but the principal of an API key that was live a moment ago `is_unproven`.
+
+    Whoever opens a turn asks the database in the same statement; everybody else has to `prove` it first.
+    """
+    key = security.parse_api_key(credential)
+    stored = None if key is None else runtime.remembered_keys.get(key.public)
+    if key is None or stored is None or not key.matches(stored.secret_hash) or _was_used_long_ago(stored):
+        return await authenticate(runtime, credential, organization_id=organization_id)
+    caller = _caller_by(stored, organization_id)
+    return replace(caller, principal=replace(caller.principal, is_unproven=True))
+
+
+async def prove(runtime: Runtime, principal: Principal) -> Principal:
+    """The principal, who may come in now. Raises Unauthenticated when the key is revoked or expired by now."""
+    if principal.is_unproven:
+        async with runtime.database.single(SYSTEM) as session:
+            if not await CredentialRepository(session).is_live_key(principal.id):
+                runtime.remembered_keys.forget(principal.id)
+                raise Unauthenticated
+    return principal.proven()
+
+
+def _caller_by(stored: StoredKey, organization_id: str | None) -> Caller:
+    if organization_id not in (None, stored.organization_id):
         raise OrganizationNotFound
-    return Caller(principal)
+    return Caller(_principal_of(stored))
 
 
 async def authenticate_key(database: Database, credential: str) -> Principal:
     """The principal of an API key. Raises Unauthenticated for a missing, wrong, revoked or expired one alike."""
-    key = security.parse_api_key(credential)
+    return _principal_of(await _checked_key(database, security.parse_api_key(credential)))
+
+
+async def _checked_key(database: Database, key: ApiKey | None) -> StoredKey:
     if key is None:
         raise Unauthenticated
     stored = await _live_key(database, key.public)
@@ -56,6 +91,10 @@ async def authenticate_key(database: Database, credential: str) -> Principal:
     if _was_used_long_ago(stored):
         async with database.direct(SYSTEM) as session:
             await CredentialRepository(session).touch_key(stored.id)
+    return stored
+
+
+def _principal_of(stored: StoredKey) -> Principal:
     return Principal(
         PrincipalKind.API_KEY,
         stored.id,

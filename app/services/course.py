@@ -40,7 +40,7 @@ async def run(runtime: Runtime, principal: Principal, question: Question, turn: 
         log.error("turn_failed", exc_info=error)
         turn.fail(error)
         return
-    draft = opened.draft
+    principal, draft = principal.proven(), opened.draft
     status: MessageStatus = MessageStatus.COMPLETE
     failure: Exception | None = None
     try:

@@ -23,6 +23,7 @@ from app.services.budget_facts import BudgetFacts
 from app.services.bursts import Counters
 from app.services.live_index import LiveIndex, Served
 from app.services.live_turns import LiveTurns
+from app.services.remembered_keys import RememberedKeys
 from app.services.web_pages import PageFetcher
 from app.storage.originals import Originals
 from app.storage.spool import Spool
@@ -59,6 +60,7 @@ class Runtime:
     turns: LiveTurns = field(default_factory=LiveTurns)
     background: Background = field(default_factory=Background)
     circuits: Circuits = field(default_factory=Circuits)
+    remembered_keys: RememberedKeys = field(default_factory=RememberedKeys)
     pinned: Served | None = None
 
     @property

@@ -12,13 +12,13 @@ from typing import Final
 
 from app.core import clock, ids
 from app.core.bots import Bot
-from app.core.errors import MessageNotFound, NotAnAnswer, NotAQuestion, SessionBusy, SessionNotFound
+from app.core.errors import AppError, MessageNotFound, NotAnAnswer, NotAQuestion, SessionBusy, SessionNotFound
 from app.core.principal import Principal
 from app.db.engine import AnyTransaction
 from app.db.repositories.branches import BranchRepository
 from app.db.repositories.turns import NewTurn, OpenedTurn, SessionState, TurnRepository
 from app.rag.llms import Turn
-from app.services import answering, bots, recaps, usage
+from app.services import answering, auth, bots, recaps, usage
 from app.services.answering import Draft
 from app.services.answers import Question
 from app.services.live import LiveTurn
@@ -44,8 +44,24 @@ class Opened:
 async def open_turn(runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn) -> Opened:
     """Store the question and the row of the answer to come.
 
-    Raises BotNotFound, SessionNotFound, SessionBusy, MessageNotFound, NotAnAnswer or NotAQuestion; then nothing is stored.
+    Raises Unauthenticated, BotNotFound, SessionNotFound, SessionBusy, MessageNotFound, NotAnAnswer or NotAQuestion; then nothing
+    is stored. An unproven principal is proved, in the same statement where it is a plain question.
     """
+    if _is_asked_for_more(principal, question):
+        principal = await auth.prove(runtime, principal)
+    try:
+        return await _opened(runtime, principal, question, turn)
+    except AppError:
+        await auth.prove(runtime, principal)  # to who must not come in any more, nothing else is told
+        raise
+
+
+def _is_asked_for_more(principal: Principal, question: Question) -> bool:
+    """Whether the database is asked for something else first."""
+    return bool(_names_bot(principal, question) or question.regenerates or question.edits)
+
+
+async def _opened(runtime: Runtime, principal: Principal, question: Question, turn: LiveTurn) -> Opened:
     runtime.require_matching_index()
     bot = await bots.resolve(runtime, principal, question.bot_id)
     draft = Draft(
@@ -53,9 +69,10 @@ async def open_turn(runtime: Runtime, principal: Principal, question: Question, 
         message_id=turn.message_id,
         model=bot.model.model,
         started=time.monotonic(),
-        ledger=usage.ledger_of(runtime, principal, message_id=turn.message_id),
+        ledger=usage.ledger_of(runtime, principal.proven(), message_id=turn.message_id),
     )
-    answering.begin_search(runtime, principal, bot, question, draft)
+    # What it finds goes nowhere unless the turn is opened.
+    answering.begin_search(runtime, principal.proven(), bot, question, draft)
     try:
         await asyncio.sleep(0)  # the search asks its provider before the turn is put together, not after
         asked, stored, bot = await _store_when_quiet(runtime, principal, question, turn, draft, bot)
@@ -122,6 +139,7 @@ async def _store_when_quiet(
         try:
             return await _store(runtime, principal, question, turn, draft, bot)
         except SessionBusy:
+            principal = principal.proven()  # or the session would not have been reached
             other = runtime.turns.of_session(principal, turn.session_id)
             if other is not None and other.is_left_alone:
                 other.stop()
@@ -152,10 +170,11 @@ async def _store(
             own = await _bot_of_session(runtime, session, principal, question, draft, bot, opened.state)
             return asked, opened, own
     new = _new_turn(principal, question, draft, bot)
-    async with runtime.database.single(principal) as session:
+    async with runtime.database.single(principal.proven()) as session:
         stored = await TurnRepository(session, principal).open_turn(new, history=history)
     if stored is not None:
         return question.message, stored, bot
+    principal = await auth.prove(runtime, principal)
     async with runtime.database.direct(principal) as session:
         stored = await TurnRepository(session, principal).open_turn(
             replace(new, any_bot=True), history=history

@@ -5,7 +5,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.api import quotas
-from app.api.deps import AskingPrincipal, ChatPrincipal, RuntimeDep, TransactionDep
+from app.api.deps import (
+    AskingPrincipal,
+    ChatPrincipal,
+    RuntimeDep,
+    TransactionDep,
+    UnprovenAskingPrincipal,
+)
 from app.api.paging import Cursor, Limit, Offset, link_next
 from app.api.questions import question_of
 from app.api.schemas.base import OpaqueId
@@ -25,7 +31,7 @@ from app.api.streaming import (
     while_connected,
 )
 from app.core.principal import Principal
-from app.services import chat
+from app.services import auth, chat
 from app.services.answers import Question
 from app.services.runtime import Runtime
 
@@ -62,7 +68,7 @@ async def ask(
     body: ChatRequest,
     request: Request,
     runtime: RuntimeDep,
-    principal: AskingPrincipal,
+    principal: UnprovenAskingPrincipal,
     accept: Accept = "",
     last_event_id: LastEventId = None,
 ) -> ChatResponse | Response:
@@ -72,6 +78,7 @@ async def ask(
     """
     stream = body.stream or "text/event-stream" in accept
     if stream and last_event_id:
+        principal = await auth.prove(runtime, principal)
         return await _resumed(runtime, principal, *parse_event_id(last_event_id), asked=body.question)
     return await _answered(request, runtime, principal, question_of(body, stream=stream))
 

@@ -9,11 +9,12 @@ from sqlalchemy import text
 from app.core.principal import Role, Scope
 from app.db.engine import AnyTransaction, LookUps
 
-_KEY: Final = text("""
+KEY_IS_LIVE: Final = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
+_KEY: Final = text(f"""
 SELECT id, organization_id, secret_hash, scopes, collection_ids, last_used_at, rate_limit, bot_id
-  FROM api_keys
- WHERE public_part = :public_part AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+  FROM api_keys WHERE public_part = :public_part AND {KEY_IS_LIVE}
 """)
+_IS_LIVE: Final = text(f"SELECT EXISTS (SELECT FROM api_keys WHERE id = :id AND {KEY_IS_LIVE})")
 _TOUCH_KEY: Final = text("""
 UPDATE api_keys SET last_used_at = now()
  WHERE id = (SELECT id FROM api_keys WHERE id = :id FOR UPDATE SKIP LOCKED)
@@ -69,6 +70,10 @@ class CredentialRepository:
             row.rate_limit,
             row.bot_id,
         )
+
+    async def is_live_key(self, key_id: str) -> bool:
+        """Whether a key that was found before is neither revoked nor expired by now."""
+        return bool(await self.session.scalar(_IS_LIVE, {"id": key_id}))
 
     async def touch_key(self, key_id: str) -> None:
         """Note that a key is used now. Of requests that do so at once one writes, and none waits for it."""

@@ -15,6 +15,7 @@ from app.core.json_bytes import to_json
 from app.core.usage import ModelCall, Payer
 from app.db.engine import AnyTransaction
 from app.db.repositories.base import TextRepository
+from app.db.repositories.credentials import KEY_IS_LIVE
 from app.db.repositories.usage import NOTE_CALLS, call_parameters
 
 _STATE_OF_SESSION: Final = """\
@@ -34,7 +35,9 @@ SELECT {_STATE_OF_SESSION} FROM sessions opened
 _OPEN_TURN: Final = text(f"""
 WITH opened AS (
   INSERT INTO sessions (organization_id, id, owner_id, title, bot_id)
-  VALUES (:organization_id, :session_id, :owner_id, :title, CAST(:bot_id AS text))
+  SELECT :organization_id, :session_id, :owner_id, :title, CAST(:bot_id AS text)
+   WHERE NOT :owner_is_unproven
+      OR EXISTS (SELECT FROM api_keys WHERE organization_id = :organization_id AND id = :owner_id AND {KEY_IS_LIVE})
   ON CONFLICT (organization_id, id) DO UPDATE
     SET updated_at = now(),
         title = CASE sessions.title_source WHEN 'file' THEN excluded.title ELSE sessions.title END,
@@ -184,7 +187,7 @@ class TurnRepository(TextRepository):
     async def open_turn(self, turn: NewTurn, *, history: int) -> OpenedTurn | None:
         """Store the turn, in a new session or in one of the caller's; returns its last messages before it.
 
-        None, and nothing is stored, when the session is somebody else's, or another bot's.
+        None, and nothing is stored, when the session is somebody else's, or another bot's, or the caller's key is not live any more.
 
         Raises SessionBusy while another turn of it is being answered.
         """
@@ -195,6 +198,7 @@ class TurnRepository(TextRepository):
                     {
                         "organization_id": self.organization_id,
                         "owner_id": self.principal.id,
+                        "owner_is_unproven": self.principal.is_unproven,
                         "history": history,
                         **{name: getattr(turn, name) for name in NewTurn.__slots__},
                     },

@@ -1,0 +1,24 @@
+"""An organization sees of its API keys whether they are live: a turn is opened and its key checked in one statement.
+
+Revision ID: 0020_live_keys
+Revises: 0019_page_text
+"""
+
+from collections.abc import Sequence
+
+from alembic import op
+
+revision: str = "0020_live_keys"
+down_revision: str | None = "0019_page_text"
+branch_labels: Sequence[str] | None = None
+depends_on: Sequence[str] | None = None
+
+_COLUMNS = "id, organization_id, revoked_at, expires_at"
+
+
+def upgrade() -> None:
+    op.execute(f"GRANT SELECT ({_COLUMNS}) ON api_keys TO ibid_app")
+
+
+def downgrade() -> None:
+    op.execute(f"REVOKE SELECT ({_COLUMNS}) ON api_keys FROM ibid_app")
