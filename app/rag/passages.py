@@ -7,7 +7,7 @@ that of the best of its chunks.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -27,8 +27,10 @@ _LEAST_ROOM_TOKENS: Final = 32
 _SHINGLE_WORDS: Final = 4
 _NEW_SHARE: Final = 0.1
 _DIGIT: Final = re.compile(r"\d")
-_SHARE_KNOWN: Final = 0.6
 _SOME: Final = 12
+_SHARE_OF_SOME: Final = 0.6
+_SHARE_OF_ALL: Final = 0.75
+"""Of what is between spaces: of a copy it is nearly all, but where one has marks that the other lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +168,13 @@ def _diverse(passages: Sequence[Hit], limit: int) -> list[Hit]:
 def _without_repetitions(hits: Sequence[Hit]) -> list[Hit]:
     """Without those that say again what a better one says; of two alike, the one from a document that is there already."""
     kept: list[Hit] = []
+    known: set[str] = set()
     for hit in hits:
-        twin = next((place for place, better in enumerate(kept) if _repeats(hit, better)), None)
+        parts = _parts(hit.text)
+        twin = None
+        if _has_most(known, parts.some, _SHARE_OF_SOME):
+            twin = next((place for place, better in enumerate(kept) if _repeats(hit, better)), None)
+        known |= parts.all
         if twin is None:
             kept.append(hit)
             continue
@@ -193,18 +200,16 @@ def _repeats(hit: Hit, better: Hit) -> bool:
     said, known = _said(hit.text), _said(better.text)
     if any(count > known.words[key] for key, count in said.telling.items()):
         return False
-    if not said.shingles:
-        return False
-    return len(said.shingles - known.shingles) <= _NEW_SHARE * len(said.shingles)
+    new = _shingles(hit.text)
+    return bool(new) and len(new - _shingles(better.text)) <= _NEW_SHARE * len(new)
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """The words of a passage, its names and numbers among them, and its runs of words."""
+    """How often a passage says each word, and each of its names and numbers."""
 
     words: Counter[str]
     telling: Counter[str]
-    shingles: frozenset[tuple[str, ...]]
 
 
 @lru_cache(maxsize=64)
@@ -214,7 +219,6 @@ def _said(text: str) -> _Said:
     return _Said(
         Counter([word.key for word in words]),
         Counter([word.key for word in words if word.capitalised or _has_digit(word.key)]),
-        _shingles([word.key for word in words]),
     )
 
 
@@ -225,28 +229,32 @@ def _may_repeat(text: str, other: str) -> bool:
     passages on one subject often share a sentence.
     """
     parts, known = _parts(text), _parts(other).all
-    if len(known.intersection(parts.some)) < _SHARE_KNOWN * len(parts.some):
-        return False
-    return len(known & parts.all) >= _SHARE_KNOWN * len(parts.all)
+    return _has_most(known, parts.some, _SHARE_OF_SOME) and _has_most(known, parts.all, _SHARE_OF_ALL)
+
+
+def _has_most(known: Set[str], parts: frozenset[str], share: float) -> bool:
+    return len(parts & known) >= share * len(parts)
 
 
 class _Parts(NamedTuple):
     """All that is between spaces, and a few of it from all over the text."""
 
     all: frozenset[str]
-    some: tuple[str, ...]
+    some: frozenset[str]
 
 
 @lru_cache(maxsize=64)
 def _parts(text: str) -> _Parts:
-    parts = tuple(dict.fromkeys(text.casefold().split()))
-    return _Parts(frozenset(parts), parts[:: len(parts) // _SOME + 1])
+    parts = text.casefold().split()
+    return _Parts(frozenset(parts), frozenset(parts[:: len(parts) // _SOME + 1]))
 
 
 def _has_digit(key: str) -> bool:
     return not key.isalpha() and _DIGIT.search(key) is not None
 
 
-def _shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
+@lru_cache(maxsize=64)
+def _shingles(text: str) -> frozenset[tuple[str, ...]]:
     """Each run of so many words that follow each other."""
+    words = [word.key for word in sentences.words(text)]
     return frozenset(zip(*(words[start:] for start in range(_SHINGLE_WORDS)), strict=False))
