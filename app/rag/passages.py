@@ -206,8 +206,9 @@ def _repeats(hit: Hit, better: Hit) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """How often a passage says each word, and each of its names and numbers."""
+    """The words of a passage in order, how often it says each, and how often each of its names and numbers."""
 
+    keys: list[str]
     words: Counter[str]
     telling: Counter[str]
 
@@ -216,8 +217,10 @@ class _Said:
 def _said(text: str) -> _Said:
     """Read once, however many others a passage is compared with."""
     words = sentences.words(text)
+    keys = [word.key for word in words]
     return _Said(
-        Counter([word.key for word in words]),
+        keys,
+        Counter(keys),
         Counter([word.key for word in words if word.capitalised or _has_digit(word.key)]),
     )
 
@@ -256,5 +259,5 @@ def _has_digit(key: str) -> bool:
 @lru_cache(maxsize=64)
 def _shingles(text: str) -> frozenset[tuple[str, ...]]:
     """Each run of so many words that follow each other."""
-    words = [word.key for word in sentences.words(text)]
+    words = _said(text).keys
     return frozenset(zip(*(words[start:] for start in range(_SHINGLE_WORDS)), strict=False))

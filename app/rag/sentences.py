@@ -57,6 +57,8 @@ _WORD = re.compile(
     rf"[{_DENSE}]++"
     rf"|[^\W_{_DENSE}](?:[^\W_{_DENSE}]|[{_SIGNS}]|(?<=\d)[.,](?=\d))*+(?:['’][^\W\d_]{{1,3}}(?![^\W_]))?"
 )
+_ASCII_WORD = re.compile(r"[A-Za-z0-9]++(?:(?<=\d)[.,](?=\d)[A-Za-z0-9]++)*+(?:'[A-Za-z]{1,3}(?![A-Za-z0-9]))?")
+"""The same of texts without any other characters, in half the time."""
 _DENSE_CHARACTER = re.compile(rf"[{_DENSE}]")
 # Accents of Latin, Greek and Cyrillic, vowel points of Hebrew and Arabic.
 _MARKS = dict.fromkeys([*range(0x300, 0x370), *range(0x591, 0x5BE), *range(0x64B, 0x660)])
@@ -124,6 +126,8 @@ def cut(text: str, max_chars: int) -> str:
 
 def words(text: str) -> list[Word]:
     """The words of a text in order; runs of scripts without spaces give overlapping character pairs."""
+    if text.isascii():
+        return [_word(word[:_MAX_WORD_CHARS]) for word in _ASCII_WORD.findall(text)]
     if not _DENSE_CHARACTER.search(text):
         return [_word(word[:_MAX_WORD_CHARS]) for word in _WORD.findall(text)]
     found: list[Word] = []
