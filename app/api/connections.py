@@ -86,6 +86,33 @@ class DrainingServer(uvicorn.Server):
             log.warning("ended_by_shutdown", count=stopped)
 
 
+class _Gathering:
+    """A transport that sends at once what is written in one go: uvicorn writes the head of an answer and its body apart."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._written: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if data:
+            self._written.append(data)
+            if len(self._written) == 1:
+                self._loop.call_soon(self._send)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        written, self._written = self._written, []
+        if written and not self._transport.is_closing():
+            self._transport.write(b"".join(written))
+
+
 class PatientConnection(H11Protocol):
     """Waits `head_seconds` for a head; of a body 1 kB a second must come in each span of `body_seconds`."""
 
@@ -99,7 +126,7 @@ class PatientConnection(H11Protocol):
         self._received_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, _Gathering(transport, self.loop)))
         self._await(h11.IDLE, self.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:

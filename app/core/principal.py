@@ -1,6 +1,6 @@
 """Who is asking: the value that every service and every transaction gets."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -42,8 +42,8 @@ class Principal:
     `collection_ids` are those that an API key is restricted to, None does not restrict; `rate_limit` is its own. `bot_id`
     is the only bot that it may talk to.
 
-    With `is_unproven` its API key was live a moment ago, and whether it still is has to be asked: until then no transaction can
-    be had for it but the one that asks.
+    Of one whose API key was live a moment ago, and may not be by now, `once_proven` is what it is when it still is: until
+    somebody has asked, no transaction can be had for it but the one that asks.
     """
 
     kind: PrincipalKind
@@ -54,11 +54,15 @@ class Principal:
     collection_ids: frozenset[str] | None = None
     rate_limit: str | None = None
     bot_id: str | None = None
-    is_unproven: bool = field(default=False, compare=False)
+    once_proven: "Principal | None" = field(default=None, compare=False, repr=False)
+
+    @property
+    def is_unproven(self) -> bool:
+        return self.once_proven is not None
 
     def proven(self) -> "Principal":
         """The same, known to be let in now."""
-        return replace(self, is_unproven=False) if self.is_unproven else self
+        return self.once_proven or self
 
     @property
     def organization(self) -> str:

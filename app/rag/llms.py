@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any, Final, cast
 
 import structlog
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 
 from app.core.bots import Provider
 from app.core.errors import (
@@ -32,6 +32,8 @@ from app.rag.provider_http import ProviderClient, ProviderConnectionError, Provi
 log = structlog.get_logger(__name__)
 
 _BACKOFF_SECONDS: Final = 0.5
+_GENEROSITY: Final = 0.1
+"""Of the patience with a stream, which it may have on top: a new timer for each piece would cost as much as the piece."""
 _OVERLOADED: Final = frozenset({408, 409, 429, 503, 529})
 _MALFORMED: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError)
 """What reading an answer raises that is no chat completion."""
@@ -91,7 +93,7 @@ class ChatModel:
         Raises ProviderUnavailable (ProviderPaused without asking), ProviderTimeout or ProviderError before the first piece,
         and ProviderStreamInterrupted or ProviderTimeout after it.
         """
-        messages = [ChatMessage(role=MessageRole(turn.role), content=turn.content) for turn in turns]
+        messages = [_message(turn) for turn in turns]
         options = {"temperature": temperature, "max_tokens": max_tokens}
         self._circuit.admit()
         outcome = self._circuit.given_up
@@ -118,16 +120,16 @@ class ChatModel:
         now = asyncio.get_running_loop().time
         end = now() + self.config.total_timeout
         try:
-            async with asyncio.timeout_at(end) as limit:
+            async with asyncio.timeout_at(min(end, now() + patience)) as limit:
                 for retries_left in range(self.config.max_retries, -1, -1):
                     started = False
                     try:
-                        limit.reschedule(min(end, now() + patience))
                         async with aclosing(attempt(messages, options)) as pieces:
                             async for piece in pieces:
                                 started = True
                                 yield piece
-                                limit.reschedule(min(end, now() + patience))
+                                if (limit.when() or 0.0) < min(end, now() + patience):
+                                    limit.reschedule(min(end, now() + (1 + _GENEROSITY) * patience))
                         return
                     except (ChatRefused, ProviderConnectionError, *_MALFORMED) as error:
                         if started:
@@ -135,6 +137,7 @@ class ChatModel:
                         failure = _translate(error)
                         limit.reschedule(end)
                         await self._wait_before_retry(failure, retries_left)
+                        limit.reschedule(min(end, now() + patience))
         except TimeoutError as error:
             raise ProviderTimeout from error
 
@@ -179,6 +182,15 @@ class ChatModel:
             raise failure
         log.info("provider_retry", wait_seconds=wait, reason=failure.code)
         await asyncio.sleep(wait)
+
+
+def _message(turn: Turn) -> ChatMessage:
+    """As `ChatMessage(role=…, content=…)` makes it, which checks at ten times the cost what is known."""
+    return ChatMessage.model_construct(
+        role=MessageRole(turn.role),
+        blocks=[TextBlock.model_construct(text=turn.content)],
+        additional_kwargs={},
+    )
 
 
 def build(config: ChatModelConfig, client: ProviderClient) -> ChatModel:

@@ -78,6 +78,8 @@ def _folded(text: str) -> str:
 
 
 _ANY: Final = tuple(re.compile(_MARKS.sub("", unicodedata.normalize("NFKD", pattern))) for pattern in _SAID)
+_ANY_PLAIN: Final = tuple(pattern for pattern in _ANY if re.search("[a-z]{2}", pattern.pattern))
+"""Those that a text without any other letters can be."""
 _OWN: Final = frozenset(
     _PUNCTUATION.sub(" ", _folded(sentence)).strip() for sentence in refusals.SENTENCES.values()
 )
@@ -91,7 +93,7 @@ def says_no_answer(answer: str) -> bool:
     folded = unicodedata.normalize("NFKD", _folded(text[:_SENTENCE_CHARACTERS]))
     if _PUNCTUATION.sub(" ", _folded(text)).strip() in _OWN:
         return True
-    return any(pattern.search(folded) for pattern in _ANY)
+    return any(pattern.search(folded) for pattern in (_ANY_PLAIN if folded.isascii() else _ANY))
 
 
 class NoAnswerFilter:

@@ -57,7 +57,9 @@ _WORD = re.compile(
     rf"[{_DENSE}]++"
     rf"|[^\W_{_DENSE}](?:[^\W_{_DENSE}]|[{_SIGNS}]|(?<=\d)[.,](?=\d))*+(?:['’][^\W\d_]{{1,3}}(?![^\W_]))?"
 )
-_ASCII_WORD = re.compile(r"[A-Za-z0-9]++(?:(?<=\d)[.,](?=\d)[A-Za-z0-9]++)*+(?:'[A-Za-z]{1,3}(?![A-Za-z0-9]))?")
+_ASCII_WORD = re.compile(
+    r"[A-Za-z0-9]++(?:(?<=\d)[.,](?=\d)[A-Za-z0-9]++)*+(?:'[A-Za-z]{1,3}(?![A-Za-z0-9]))?"
+)
 """The same of texts without any other characters, in half the time."""
 _DENSE_CHARACTER = re.compile(rf"[{_DENSE}]")
 # Accents of Latin, Greek and Cyrillic, vowel points of Hebrew and Arabic.

@@ -18,6 +18,7 @@ from app.core.security import ApiKey
 from app.core.tokens import Purpose
 from app.db.engine import Database
 from app.db.repositories.credentials import CredentialRepository, StoredKey
+from app.services.remembered_keys import RememberedKey
 from app.services.runtime import Runtime
 
 _LAST_USE_PRECISION: Final = timedelta(minutes=1)
@@ -42,8 +43,10 @@ async def authenticate(runtime: Runtime, credential: str, *, organization_id: st
     if key is None:
         return await _authenticate_user(runtime, credential, organization_id)
     stored = await _checked_key(runtime.database, key)
-    runtime.remembered_keys.put(key.public, stored)
-    return _caller_by(stored, organization_id)
+    principal = _principal_of(stored)
+    unproven = replace(principal, once_proven=principal)
+    runtime.remembered_keys.put(key.public, RememberedKey(stored, unproven))
+    return _caller(principal, organization_id)
 
 
 async def authenticate_asker(
@@ -54,11 +57,15 @@ async def authenticate_asker(
     Whoever opens a turn asks the database in the same statement; everybody else has to `prove` it first.
     """
     key = security.parse_api_key(credential)
-    stored = None if key is None else runtime.remembered_keys.get(key.public)
-    if key is None or stored is None or not key.matches(stored.secret_hash) or _was_used_long_ago(stored):
+    known = None if key is None else runtime.remembered_keys.get(key.public)
+    if (
+        key is None
+        or known is None
+        or not key.matches(known.stored.secret_hash)
+        or _was_used_long_ago(known.stored)
+    ):
         return await authenticate(runtime, credential, organization_id=organization_id)
-    caller = _caller_by(stored, organization_id)
-    return replace(caller, principal=replace(caller.principal, is_unproven=True))
+    return _caller(known.principal, organization_id)
 
 
 async def prove(runtime: Runtime, principal: Principal) -> Principal:
@@ -71,10 +78,10 @@ async def prove(runtime: Runtime, principal: Principal) -> Principal:
     return principal.proven()
 
 
-def _caller_by(stored: StoredKey, organization_id: str | None) -> Caller:
-    if organization_id not in (None, stored.organization_id):
+def _caller(principal: Principal, organization_id: str | None) -> Caller:
+    if organization_id not in (None, principal.organization_id):
         raise OrganizationNotFound
-    return Caller(_principal_of(stored))
+    return Caller(principal)
 
 
 async def authenticate_key(database: Database, credential: str) -> Principal:

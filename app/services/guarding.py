@@ -73,17 +73,20 @@ class Guard:
 
     def prompt(self, hits: Sequence[Hit]) -> AnswerPrompt:
         """The system message with these sources."""
+        orders = instructions.counts([hit.text for hit in hits])
         return prompts.answer_prompt(
-            [self._source(n, hit) for n, hit in enumerate(hits, start=1)],
+            [
+                self._source(n, hit, count > 0)
+                for n, (hit, count) in enumerate(zip(hits, orders, strict=True), start=1)
+            ],
             persona=self._bot.persona,
             language=self._bot.language,
             masked=self._vault is not None and not self._vault.is_empty,
         )
 
-    def _source(self, n: int, hit: Hit) -> PromptSource:
+    def _source(self, n: int, hit: Hit, gives_orders: bool) -> PromptSource:
         title = headings.place(hit.title, hit.heading, page=hit.page if hit.pages > 1 else None)
         text = hit.text
-        gives_orders = instructions.count(text) > 0
         if gives_orders:
             self._orders += 1
             # Enough to find the place by; what it says stays out of the log.

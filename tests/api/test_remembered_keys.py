@@ -47,7 +47,9 @@ async def known_key(service: Service) -> tuple[str, str]:
     key, _ = await service.new_key()
     async with service.client(key) as client:
         for _ in range(TWO_USES):
-            answer = await client.post("/chat", json={"message": "What is there?", "session_id": "sess_of_a_key"})
+            answer = await client.post(
+                "/chat", json={"message": "What is there?", "session_id": "sess_of_a_key"}
+            )
             assert answer.status_code == 200
     return key, (await authenticate_asker(service.runtime, key)).principal.id
 
@@ -110,7 +112,9 @@ async def test_a_key_that_has_ended_takes_up_no_stream(service: Service) -> None
     assert (refused.status_code, code_of(refused)) == (401, "unauthenticated")
 
 
-async def test_another_secret_or_organization_is_refused_although_the_key_is_remembered(service: Service) -> None:
+async def test_another_secret_or_organization_is_refused_although_the_key_is_remembered(
+    service: Service,
+) -> None:
     key, _ = await known_key(service)
     other = key[:-1] + ("a" if key[-1] != "a" else "b")
     async with service.client(other) as client:

@@ -14,7 +14,7 @@ _KEY: Final = text(f"""
 SELECT id, organization_id, secret_hash, scopes, collection_ids, last_used_at, rate_limit, bot_id
   FROM api_keys WHERE public_part = :public_part AND {KEY_IS_LIVE}
 """)
-_IS_LIVE: Final = text(f"SELECT EXISTS (SELECT FROM api_keys WHERE id = :id AND {KEY_IS_LIVE})")
+_IS_LIVE: Final = text(f"SELECT id FROM api_keys WHERE id = :id AND {KEY_IS_LIVE}")
 _TOUCH_KEY: Final = text("""
 UPDATE api_keys SET last_used_at = now()
  WHERE id = (SELECT id FROM api_keys WHERE id = :id FOR UPDATE SKIP LOCKED)
@@ -73,7 +73,7 @@ class CredentialRepository:
 
     async def is_live_key(self, key_id: str) -> bool:
         """Whether a key that was found before is neither revoked nor expired by now."""
-        return bool(await self.session.scalar(_IS_LIVE, {"id": key_id}))
+        return (await self.session.execute(_IS_LIVE, {"id": key_id})).one_or_none() is not None
 
     async def touch_key(self, key_id: str) -> None:
         """Note that a key is used now. Of requests that do so at once one writes, and none waits for it."""

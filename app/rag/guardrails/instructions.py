@@ -7,6 +7,7 @@ what was told before does not count, who the reader is now, how the answer is to
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -85,13 +86,24 @@ _ASCII_WORDS: Final = tuple(filter(str.isascii, _WORDS))
 _BLANKS: Final = re.compile(r"[ \t\u00a0]{2,}|[\t\u00a0]")
 
 
+def counts(texts: Sequence[str]) -> list[int]:
+    """`count` of each text: one look at all of them is enough for what almost none has."""
+    if not _may_give_orders(_folded("\n".join([text[:_MOST_CHARACTERS] for text in texts]))):
+        return [0] * len(texts)
+    return list(map(count, texts))
+
+
 @lru_cache(maxsize=512)
 def count(text: str) -> int:
     """How many ways of giving orders to a model a text has, 0 for almost every text; the same passage is read once."""
     folded = _folded(text[:_MOST_CHARACTERS])
-    if not any(word in folded for word in (_ASCII_WORDS if folded.isascii() else _WORDS)):
+    if not _may_give_orders(folded):
         return 0
     return sum(pattern.search(folded) is not None for pattern in _ANY)
+
+
+def _may_give_orders(folded: str) -> bool:
+    return any(word in folded for word in (_ASCII_WORDS if folded.isascii() else _WORDS))
 
 
 def _folded(text: str) -> str:
