@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from app.core.config import Settings
@@ -40,18 +41,28 @@ class AnalysedQuestion:
     written: bool
 
 
+@lru_cache(maxsize=64)
+def _spoken(question: str) -> tuple[str, float]:
+    return languages.detect(question)
+
+
+def read_ahead(question: str) -> None:
+    """Find out now what `analyse_question` will ask: while a provider is, there is nothing else to do."""
+    _spoken(question)
+
+
 def analyse_question(settings: Settings, question: str, scope: Scope) -> AnalysedQuestion:
     """The terms of a question, in the languages that its scope is mostly written in."""
     fixed = fixed_language(settings)
     if fixed is not None:
         # How far vectors are to be trusted depends on the language, also where words are compared as they are.
-        spoken = fixed if fixed in languages.CODES else languages.detect(question)[0]
+        spoken = fixed if fixed in languages.CODES else _spoken(question)[0]
         return AnalysedQuestion(
             terms.of_question(question, languages=[fixed], spoken=fixed), spoken, written=True
         )
     known = [language for language, part in sorted(scope.languages.items(), key=lambda item: -item[1])]
     common = [language for language in known if scope.languages[language] >= _COMMON_PART][:_MOST_LANGUAGES]
-    detected, confidence = languages.detect(question)
+    detected, confidence = _spoken(question)
     spoken = detected if confidence >= _LIKELY or not known else known[0]
     if _family(spoken) in map(_family, known) and spoken not in common:
         common.append(spoken)

@@ -1,5 +1,6 @@
 """Search: the best chunks for a question within what the caller may see."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -61,6 +62,7 @@ async def search(
     # Outside the transaction: no connection is held while a provider is asked.
     earlier = conversation.asked_before(before)
     vector_before: list[float] | None = None
+    asyncio.get_running_loop().call_soon(indexing.read_ahead, question)
     try:
         runtime, vector = await embed(runtime, question, shown=shown)
         if earlier is not None:
