@@ -73,7 +73,7 @@ class Guard:
 
     def prompt(self, hits: Sequence[Hit]) -> AnswerPrompt:
         """The system message with these sources."""
-        orders = instructions.counts([hit.text for hit in hits])
+        orders = instructions.counts(tuple(hit.text for hit in hits))
         return prompts.answer_prompt(
             [
                 self._source(n, hit, count > 0)
@@ -216,5 +216,6 @@ def _kinds(rules: Guardrails) -> frozenset[PiiKind]:
 
 def _linkable(hits: Sequence[Hit]) -> list[str]:
     """The texts whose addresses an answer may link: of passages that give no orders, and where documents came from."""
-    passages = [hit for hit in hits if not instructions.count(hit.text)]
+    orders = instructions.counts(tuple(hit.text for hit in hits))
+    passages = [hit for hit, count in zip(hits, orders, strict=True) if not count]
     return [hit.text for hit in passages] + [hit.source for hit in passages if hit.source]

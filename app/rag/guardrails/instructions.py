@@ -7,7 +7,6 @@ what was told before does not count, who the reader is now, how the answer is to
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -86,11 +85,12 @@ _ASCII_WORDS: Final = tuple(filter(str.isascii, _WORDS))
 _BLANKS: Final = re.compile(r"[ \t\u00a0]{2,}|[\t\u00a0]")
 
 
-def counts(texts: Sequence[str]) -> list[int]:
+@lru_cache(maxsize=16)
+def counts(texts: tuple[str, ...]) -> tuple[int, ...]:
     """`count` of each text: one look at all of them is enough for what almost none has."""
     if not _may_give_orders(_folded("\n".join([text[:_MOST_CHARACTERS] for text in texts]))):
-        return [0] * len(texts)
-    return list(map(count, texts))
+        return (0,) * len(texts)
+    return tuple(map(count, texts))
 
 
 @lru_cache(maxsize=512)
