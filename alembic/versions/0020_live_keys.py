@@ -13,12 +13,10 @@ down_revision: str | None = "0019_page_text"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
-_COLUMNS = "id, organization_id, revoked_at, expires_at"
-
 
 def upgrade() -> None:
-    op.execute(f"GRANT SELECT ({_COLUMNS}) ON api_keys TO ibid_app")
+    op.execute("GRANT SELECT (id, organization_id, revoked_at, expires_at) ON api_keys TO ibid_app")
 
 
 def downgrade() -> None:
-    op.execute(f"REVOKE SELECT ({_COLUMNS}) ON api_keys FROM ibid_app")
+    op.execute("REVOKE SELECT (id, organization_id, revoked_at, expires_at) ON api_keys FROM ibid_app")
