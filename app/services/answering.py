@@ -173,17 +173,38 @@ async def _guarded(
     draft.sources = tuple(
         _source(n, hit, boxes) for n, (hit, boxes) in enumerate(zip(hits, places, strict=False), start=1)
     )
+    wordings = _wordings(asked, said if succession.model is None else ())
+    if relevant and succession.model is None:
+        for event in await _quoted(succession, wordings, question.message, hits, draft, guard):
+            yield event
+        return
     yield SourcesFound(draft.sources)
     if not relevant:
         draft.refused = True
         yield draft.add(guard.refusal(question.message, guarding.NOT_RELEVANT))
     else:
-        wordings = _wordings(asked, said if succession.model is None else ())
         async with aclosing(
             _worded(succession, bot, question, wordings, history, hits, draft, guard)
         ) as deltas:
             async for delta in deltas:
                 yield delta
+
+
+async def _quoted(
+    succession: Succession,
+    wordings: Sequence[str],
+    question: str,
+    hits: list[Hit],
+    draft: Draft,
+    guard: Guard,
+) -> tuple[SourcesFound, AnswerDelta]:
+    """The quotes where no model is to answer: whether what was found answers at all is known before any of it is told."""
+    draft.model, draft.fallback = succession.name, succession.reason
+    found = draft.sources
+    quotes = await _quote(wordings, question, hits, draft, guard)
+    if draft.refused:
+        found = draft.sources = ()
+    return SourcesFound(found), quotes
 
 
 async def _worded(
@@ -237,7 +258,6 @@ async def _quote(
             break
     else:
         draft.refused = True
-        draft.sources = ()
         return draft.add(guard.refusal(question, guarding.NO_ANSWER))
     draft.cite({quote.n for quote in found.quotes}, lambda _: True)
     text = " ".join(f"{' '.join(quote.text.split())} [{quote.n}]" for quote in found.quotes)
