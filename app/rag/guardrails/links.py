@@ -53,8 +53,8 @@ _IMAGE: Final = re.compile(r"!(?=\[(?!\d{1,4}\](?![(\[])))")
 _DESTINATION: Final = re.compile(
     r"\]\((?:((?:[^()\\]|\\.|\((?:[^()\\]|\\.){0,500}\)){0,2000}+)\))?", re.DOTALL
 )
-_DEFINITION: Final = re.compile(r"^([ \t>*+\-\d.)]{0,24}\[[^\]]{1,999}\]):", re.MULTILINE)
-_LINE_MARKS: Final = re.compile(r"[ \t>*+\-\d.)]{0,24}")
+_DEFINITION: Final = re.compile(r"^([ \t>*+\-\d.)!]{0,24}\[[^\]]{1,999}\]):", re.MULTILINE)
+_LINE_MARKS: Final = re.compile(r"[ \t>*+\-\d.)!]{0,24}")
 _TAG: Final = re.compile(r"<(?:[A-Za-z/!?][^<>]{0,2000}+|[^\s<>@]{1,64}+@[^\s<>@]{1,255}+)>")
 _MAIL: Final = re.compile(r"[^\s<>@/:]{1,64}@[^\s<>@/:]{1,255}")
 _HARMLESS_TAG: Final = re.compile(r"</?([A-Za-z][A-Za-z0-9_.]{0,30})>")
@@ -113,7 +113,7 @@ _UNFINISHED: Final = re.compile(
     r"\](?:\((?:[^()\\]|\\.|\((?:[^()\\]|\\.)*\)?)*\\?)?\Z"  # a link's destination
     r"|<(?:[A-Za-z/!?][^<>]*|[^\s<>]*)\Z"  # a tag, or an address within its brackets
     r"|!(?:\[\d{0,4}\]?)?\Z"  # an image
-    r"|^[ \t>*+\-\d.)]{0,24}\[[^\]]{0,999}\]?\Z"  # a definition
+    r"|^[ \t>*+\-\d.)!]{0,24}\[[^\]]{0,999}\]?\Z"  # a definition
     rf"|(?:{_SCHEMES}(?::|&)|www\d?\.|//|(?<![A-Za-z])(?:javascript|vbscript|livescript|data)(?::|&)){_URL_END}*\Z"
     "|[\u200c\u200d\r]\\Z",
     re.IGNORECASE | re.MULTILINE | re.DOTALL,
@@ -198,8 +198,9 @@ class LinkGuard:
         address = match[0][1:-1]
         if _URL.match(address) and self._is_allowed(address):
             return address
+        before = match.string[match.start() - 1] if match.start() else self._context[-1]
         if _MAIL.fullmatch(address):
-            return address
+            return f" {address}" if before in _RISKY_BEFORE else address
         harmless = _HARMLESS_TAG.fullmatch(match[0])
         if harmless and harmless[1].lower() not in _ELEMENTS:
             return match[0]
@@ -207,7 +208,6 @@ class LinkGuard:
             self._count("link")
             return REMOVED
         self._count("tag")
-        before = match.string[match.start() - 1] if match.start() else self._context[-1]
         name = _NAME.match(match[0])
         is_within_words = name is not None and name[1].lower() in _INLINE
         # A tag before it has been seen to already.

@@ -53,6 +53,7 @@ def guarded(answer: str, *, size: int = 10_000) -> str:
         ("[x](https://evil.com): /x", "[x] : /x"),
         ("One line<br>another<p>and <b>bol</b>dly<hr/><hr/>on", "One line another and boldly on"),
         ("Write to <ann@acme.my> or <1@acme.my>.", "Write to ann@acme.my or 1@acme.my."),
+        ("![a]: /x\n\n[a]", "[a] : /x\n\n[a]"),
         ("**<b>bold</b>**, (<i>so</i>)", "**bold**, ( so)"),
     ],
 )
