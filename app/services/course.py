@@ -18,7 +18,6 @@ from app.core.usage import in_dollars
 from app.db.models import MessageStatus
 from app.db.repositories.turns import TurnRepository
 from app.services import answering, recaps, session_files, turn_opening
-from app.services.answering import Draft
 from app.services.answers import (
     AnswerDone,
     ChatEvent,
@@ -28,6 +27,7 @@ from app.services.answers import (
     TurnFailed,
     TurnStarted,
 )
+from app.services.drafts import Draft
 from app.services.live import LiveTurn
 from app.services.recaps import Ended
 from app.services.runtime import Runtime

@@ -13,8 +13,8 @@ from app.rag import conversation
 from app.rag.llms import Turn
 from app.rag.stops import StopFilter
 from app.services import answering, bots, usage
-from app.services.answering import Draft
 from app.services.answers import Answer, AnswerDelta, AnswerDone, ChatEvent, Question, Source
+from app.services.drafts import Draft
 from app.services.runtime import Runtime
 from app.services.usage import Ledger
 
