@@ -199,7 +199,7 @@ async def _generate(
     shown = guard.of_model(prompt, hits)
     turns = conversation.answer_turns(prompt, history, guard.asked)
     if question.preferences:
-        preferences = guard.question(question.preferences)
+        preferences = guard.said_by_caller(question.preferences)
         turns[0] = Turn("system", prompts.with_preferences(turns[0].content, preferences))
     pieces = model.generate(
         turns,
