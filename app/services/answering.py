@@ -179,6 +179,7 @@ async def _quote(
             break
     else:
         draft.refused = True
+        draft.cite((), lambda _: None)
         return draft.add(guard.refusal(question, guarding.NO_ANSWER))
     draft.cite({quote.n for quote in found.quotes}, lambda _: True)
     text = " ".join(f"{' '.join(quote.text.split())} [{quote.n}]" for quote in found.quotes)

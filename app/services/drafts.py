@@ -56,8 +56,13 @@ class Draft:
         return AnswerDelta(piece)
 
     def cite(self, numbers: Collection[int], supported: Callable[[int], bool | None]) -> None:
+        """Say of each source whether the answer cites it: also of those that the words of another model cited before."""
         self.sources = tuple(
-            replace(source, cited=True, supported=supported(source.n)) if source.n in numbers else source
+            replace(source, cited=True, supported=supported(source.n))
+            if source.n in numbers
+            else replace(source, cited=False, supported=None)
+            if source.cited
+            else source
             for source in self.sources
         )
 

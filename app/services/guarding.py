@@ -100,6 +100,7 @@ class Guard:
     def of_model(self, prompt: AnswerPrompt, hits: Sequence[Hit]) -> AnswerGuard:
         """What a model's answer passes."""
         sources = {n: (hit.title, hit.text) for n, hit in enumerate(hits, start=1)}
+        self._verdicts = {}  # on another model's answer, which nobody has seen
         self._citations = CitationFilter(sources, lambda said, numbers: self._judged(said, numbers, sources))
         self._answer = AnswerGuard(
             no_answer=NoAnswerFilter(),
