@@ -27,7 +27,7 @@ from app.rag.analysts import Analysts
 from app.rag.cross_encoder import CrossEncoder
 from app.rag.errors import RagError
 from app.rag.provider_http import ProviderClient
-from app.services import bots, budget_facts, bursts, diagnostics, indexing, lasting, rebuild_work, relay
+from app.services import bots, budget_facts, bursts, checks, indexing, lasting, rebuild_work, relay
 from app.services.bot_models import BotModels
 from app.services.budget_facts import BudgetFacts
 from app.services.live_index import LiveIndex, ModelMaker
@@ -53,7 +53,7 @@ async def open_database(settings: Settings, *, migrate: bool | None = None) -> A
             stack.callback(server.stop)
             url = server.url
         else:
-            if problem := diagnostics.url_problem(settings):
+            if problem := checks.url_problem(settings):
                 raise StartupError(" ".join(problem))
             url = settings.db_url.get_secret_value()
         database = create_database(

@@ -24,6 +24,7 @@ _STATES: Final = {
     "failed": "There is no answer: something went wrong.",
 }
 _BY_WORDS: Final = "The documents were searched by words alone, since the embedding provider was away."
+_WITHOUT: Final = "Still being read then, and not used: {}."
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
@@ -62,7 +63,13 @@ def _markdown_message(message: Message, number: int) -> str:
         lambda found: f"[^{number}-{found[1]}]" if int(found[1]) in sources else found[0], message.content
     )
     notes = "".join(f"\n[^{number}-{n}]: {_footnote(source)}" for n, source in sorted(sources.items()))
-    remarks = [_STATES.get(message.status), _BY_WORDS if message.degraded else None]
+    remarks = [
+        _STATES.get(message.status),
+        _BY_WORDS if message.degraded else None,
+        _WITHOUT.format(", ".join(escaped(file["title"]) for file in message.pending_documents))
+        if message.pending_documents
+        else None,
+    ]
     remark = "".join(f"\n\n*{each}*" for each in remarks if each)
     return f"{heading}{text}{remark}\n{notes}\n" if notes else f"{heading}{text}{remark}\n"
 

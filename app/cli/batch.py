@@ -24,7 +24,7 @@ from app.services.uploads import Wish
 log = structlog.get_logger(__name__)
 
 _PASSING: Final = (Category.UNAVAILABLE, Category.GATEWAY_TIMEOUT)
-_SURROUNDINGS: Final = (*_PASSING, Category.BAD_GATEWAY, Category.INSUFFICIENT_STORAGE)
+SURROUNDINGS: Final = (*_PASSING, Category.BAD_GATEWAY, Category.INSUFFICIENT_STORAGE)
 _PATIENCE: Final = 2
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _FAILURES_IN_A_ROW: Final = 5
@@ -94,7 +94,7 @@ async def ingest(
                 return
             result = await _ingest(service, entry, destination, show)
             report(result)
-            away = result.error is not None and result.error.category in _SURROUNDINGS
+            away = result.error is not None and result.error.category in SURROUNDINGS
             failures_in_a_row = failures_in_a_row + 1 if away else 0
             if result.error is not None and failures_in_a_row >= _FAILURES_IN_A_ROW:
                 raise IngestionStopped(result.error)

@@ -13,7 +13,7 @@ from app.core.errors import AppError, StartupError
 if TYPE_CHECKING:  # they take seconds, which `ibid --help` need not wait for
     from app.core.config import Settings
     from app.rag.embedding import EmbeddingModel
-    from app.services.diagnostics import Check
+    from app.services.checks import Check
 
 _COLORS: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -22,12 +22,12 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
     """Check everything that the service needs, and say what to do where something is wrong."""
-    checks = terminal.run(_checks)
-    failed = any(check.status == "fail" for check in checks)
+    found = terminal.run(_checks)
+    failed = any(check.status == "fail" for check in found)
     if as_json:
-        terminal.print_json({"ok": not failed, "checks": [_as_json(check) for check in checks]})
+        terminal.print_json({"ok": not failed, "checks": [_as_json(check) for check in found]})
     else:
-        terminal.results().print(_table(checks))
+        terminal.results().print(_table(found))
     if failed:
         raise typer.Exit(1)
 
@@ -38,64 +38,62 @@ async def _checks() -> "list[Check]":
 
 
 async def _examine() -> "list[Check]":
-    from app.services import diagnostics
+    from app.services import checks
 
-    checks = [diagnostics.python_version()]
+    found = [checks.python_version()]
     try:
         settings = terminal.start(log_level="error")
     except StartupError as error:
         return [
-            *checks,
-            diagnostics.fail("settings", str(error), "Correct them in the environment or in .env."),
+            *found,
+            checks.fail("settings", str(error), "Correct them in the environment or in .env."),
         ]
-    checks += [
-        diagnostics.ok("settings", "valid"),
-        diagnostics.secret_key(settings),
-        diagnostics.data_directory(settings),
-        diagnostics.storage(settings),
-        await diagnostics.port(settings),
+    found += [
+        checks.ok("settings", "valid"),
+        checks.secret_key(settings),
+        checks.data_directory(settings),
+        checks.storage(settings),
+        await checks.port(settings),
     ]
     async with AsyncExitStack() as stack:
-        model = await _models(settings, stack, checks)
-        await _database(settings, model, checks)
-    return checks
+        model = await _models(settings, stack, found)
+        await _database(settings, model, found)
+    return found
 
 
 async def _models(
-    settings: "Settings", stack: AsyncExitStack, checks: "list[Check]"
+    settings: "Settings", stack: AsyncExitStack, found: "list[Check]"
 ) -> "EmbeddingModel | None":
     """Check the models; returns the embedding model if it works."""
     from app import providers
     from app.rag.errors import RagError
-    from app.services import diagnostics
+    from app.services import checks, diagnostics
 
     client = await stack.enter_async_context(providers.http_client(settings))
     try:
         model = providers.embedding_model(settings, client)
     except RagError as error:
-        checks.append(
-            diagnostics.fail("embedding model", str(error), "Correct EMBEDDING_MODEL and the provider.")
-        )
+        found.append(checks.fail("embedding model", str(error), "Correct EMBEDDING_MODEL and the provider."))
         return None
     stack.push_async_callback(model.aclose)
     embeds = await diagnostics.embedding(model)
     chat_model = None if settings.answers_extractively else providers.chat_model(settings, client)
-    checks += [embeds, await diagnostics.chat(chat_model, settings)]
+    found += [embeds, await diagnostics.chat(chat_model, settings)]
     return model if embeds.status == "ok" else None
 
 
-async def _database(settings: "Settings", model: "EmbeddingModel | None", checks: "list[Check]") -> None:
-    from app.services import diagnostics
+async def _database(settings: "Settings", model: "EmbeddingModel | None", found: "list[Check]") -> None:
+    from app.services import checks, diagnostics
 
     try:
         async with terminal.open_database(settings, migrate=False) as database:
             with terminal.database_problems():
                 async for check in diagnostics.database(database, settings, model):
-                    checks.append(check)
+                    found.append(check)
     except terminal.CommandFailed as error:
-        checks.append(diagnostics.fail("database", error.reason, error.next_step))
+        found.append(checks.fail("database", error.reason, error.next_step))
     except (StartupError, AppError) as error:
-        checks.append(diagnostics.fail("database", str(error), "Then run `ibid doctor` again."))
+        found.append(checks.fail("database", str(error), "Then run `ibid doctor` again."))
 
 
 def _as_json(check: "Check") -> dict[str, str | None]:
@@ -107,11 +105,11 @@ def _as_json(check: "Check") -> dict[str, str | None]:
     }
 
 
-def _table(checks: "list[Check]") -> Table:
+def _table(found: "list[Check]") -> Table:
     table = Table()
     for name in ("check", "result", "found", "what to do"):
         table.add_column(name, overflow="fold")
-    for check in checks:
+    for check in found:
         table.add_row(
             check.name,
             Text(check.status, style=_COLORS[check.status]),

@@ -18,11 +18,10 @@ if TYPE_CHECKING:  # they take time, which `ibid --help` need not wait for
     from app.cli.tally import Result, Tally
     from app.core.config import Settings
     from app.core.errors import AppError
-    from app.services.folders import Entry, Found, FoundFile, Uploadable
+    from app.services.folders import Found, Uploadable
 
 
 _ADDRESSES: Final = ("http://", "https://")
-_WATCH_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,11 @@ def ingest(
         bool, typer.Option("--recursive/--no-recursive", help="Also what is in the folders of a folder.")
     ] = True,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on, and ingest what is added or changed, until Ctrl-C.")
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on, and ingest what is added or changed, until Ctrl-C. Documents of removed files stay.",
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read the files and say what would be done; store nothing.")
@@ -179,18 +182,16 @@ async def _ingest(
     settings: "Settings", plan: Plan, found: "Found", tally: "Tally", destination: "Destination"
 ) -> None:
     from app.cli import batch
-    from app.services import folders, maintenance
+    from app.services import maintenance
     from app.worker import running
 
-    pages = (folders.WebPage(address) for address in plan.addresses)
-    entries = chain(pages, folders.read(found.files, max_bytes=settings.ingest_max_text_bytes))
     async with terminal.open_service(settings, set_up=True) as service:
         service.runtime.require_matching_index()
         try:
             async with running(service.runtime, concurrency=plan.concurrency, drain_seconds=0):
-                await _ingest_entries(service, plan, entries, found, tally, destination)
                 if plan.watch:
                     await _watch(service, plan, found, tally, destination)
+                await _ingest_found(service, plan, found, plan.addresses, tally.add, tally, destination)
             with terminal.status("Bringing the index up to date …"):
                 await maintenance.run_once(service.runtime)
         except asyncio.CancelledError:  # Ctrl-C: the summary of what is done follows
@@ -199,65 +200,57 @@ async def _ingest(
             tally.stopped_by = stopped.reason
 
 
-async def _ingest_entries(
+async def _ingest_found(
     service: terminal.Service,
     plan: Plan,
-    entries: "Iterator[Entry]",
     found: "Found",
+    addresses: Sequence[str],
+    report: Callable[["Result"], None],
     tally: "Tally",
     destination: "Destination",
 ) -> None:
+    """Raises IngestionStopped, and what else `batch.ingest` raises."""
     from app.cli import batch
+    from app.services import folders
 
+    pages = (folders.WebPage(address) for address in addresses)
+    limit = service.runtime.settings.ingest_max_text_bytes
+    entries = chain(pages, folders.read(found.files, max_bytes=limit))
     total_bytes = sum(file.size_bytes for file in found.files)
-    with _reporting(tally, total_bytes) as (report, show):
+    with _reporting(report, tally, total_bytes) as (told, show):
         await batch.ingest(
-            service, entries, report, destination=destination, concurrency=plan.concurrency, show=show
+            service, entries, told, destination=destination, concurrency=plan.concurrency, show=show
         )
 
 
 async def _watch(
     service: terminal.Service, plan: Plan, found: "Found", tally: "Tally", destination: "Destination"
 ) -> None:
-    """Ingest what is added or changed, once it has stayed the same between two looks."""
-    from app.services import folders
+    from app.cli.watching import Watch
 
-    def stamps(files: "Sequence[FoundFile]") -> dict[Path, tuple[int, int]]:
-        return {file.path: (file.size_bytes, file.changed_ns) for file in files}
+    async def first(found: "Found", report: Callable[["Result"], None]) -> None:
+        await _ingest_found(service, plan, found, plan.addresses, report, tally, destination)
 
-    done = stamps(found.files)
-    before = done
-    terminal.notes().print("Watching for changes. Ctrl-C ends it.")
-    while True:
-        await asyncio.sleep(_WATCH_SECONDS)
-        now = await asyncio.to_thread(folders.find, plan.folders, recursive=plan.recursive)
-        seen = stamps(now.files)
-        changed = [
-            file
-            for file in now.files
-            if seen[file.path] != done.get(file.path) and seen[file.path] == before.get(file.path)
-        ]
-        before = seen
-        if not changed:
-            continue
-        done |= {file.path: seen[file.path] for file in changed}
-        entries = folders.read(changed, max_bytes=service.runtime.settings.ingest_max_text_bytes)
-        await _ingest_entries(service, plan, entries, folders.Found(changed), tally, destination)
-        for file in changed:
-            terminal.notes().print(terminal.printable(f"changed {file.source}"))
+    async def later(found: "Found", report: Callable[["Result"], None]) -> None:
+        await _ingest_found(service, plan, found, (), report, tally, destination)
+
+    watch = Watch(plan.folders, recursive=plan.recursive, tally=tally, ingest=later)
+    await watch.run(found, first)
 
 
 @contextmanager
-def _reporting(tally: "Tally", total_bytes: int) -> Iterator[tuple[Callable[["Result"], None], "Show"]]:
-    """Count each result, and show how far it all is."""
+def _reporting(
+    report: Callable[["Result"], None], tally: "Tally", total_bytes: int
+) -> Iterator[tuple[Callable[["Result"], None], "Show"]]:
+    """Hand on each result, and show how far it all is."""
     from app.cli import progress
 
     started = time.monotonic()
     with progress.showing(total_bytes) as display:
 
-        def report(result: "Result") -> None:
-            tally.add(result)
+        def told(result: "Result") -> None:
+            report(result)
             tally.seconds = time.monotonic() - started
             display.advance(result.size_bytes)
 
-        yield report, display.show
+        yield told, display.show

@@ -165,9 +165,9 @@ def database_problems() -> Iterator[None]:
 async def open_database(settings: "Settings", *, migrate: bool | None = None) -> AsyncIterator["Database"]:
     """As `app.opening.open_database`; raises CommandFailed and StartupError."""
     from app import opening
-    from app.services import diagnostics
+    from app.services import checks
 
-    if problem := diagnostics.url_problem(settings):
+    if problem := checks.url_problem(settings):
         raise CommandFailed(*problem)
     async with AsyncExitStack() as stack:
         # The embedded server's own errors speak of the data directory, not of DB_URL.

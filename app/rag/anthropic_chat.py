@@ -120,7 +120,8 @@ class _Reader:
 
 
 def _ended(stop_reason: str | None, usage: dict[str, Any]) -> dict[str, Any]:
-    read = [usage.get(f"{part}input_tokens") for part in ("", "cache_creation_", "cache_read_")]
+    parts = ("", "cache_creation_", "cache_read_")
+    read = [chat_replies.token_count(usage.get(f"{part}input_tokens")) for part in parts]
     return chat_replies.in_words_of_openai(
         _FINISH_REASONS.get(stop_reason, stop_reason) if stop_reason else None,
         None if read[0] is None else sum(tokens or 0 for tokens in read),

@@ -1,6 +1,7 @@
 """What the chat providers' answers have in common, however each of them words the rest."""
 
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
@@ -14,6 +15,8 @@ from app.rag.provider_http import Stream
 EMPTY: Final = ChatMessage(role=MessageRole.ASSISTANT, content="")
 
 
+_MOST_TOKENS: Final = 1_000_000_000
+_WORD: Final = re.compile(r"[A-Za-z0-9_.:\- ]{1,64}")
 _NOTHING_MORE: Final[Mapping[str, Any]] = {"choices": []}
 
 
@@ -27,6 +30,53 @@ class Event(NamedTuple):
 
 Read = Callable[[bytes], Event | None]
 """A line's event, None where it has none. Raises what makes the answer a failed one."""
+
+
+class Mender:
+    """The text of an answer as it can be stored and sent: halves of a character are joined, also across pieces, and what has no
+    other half is replaced; NUL characters go.
+    """
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def feed(self, piece: str) -> str:
+        """The part that can't change any more."""
+        if piece.isascii() and not self._half:
+            return piece.replace("\0", "")
+        piece, self._half = self._half + piece, ""
+        if piece and "\ud800" <= piece[-1] <= "\udbff":
+            piece, self._half = piece[:-1], piece[-1]
+        return _joined(piece)
+
+    def flush(self) -> str:
+        """What was still held back when the answer ended."""
+        half, self._half = self._half, ""
+        return _joined(half)
+
+
+def mended(text: str) -> str:
+    """The same for a whole answer."""
+    return _joined(text)
+
+
+def _joined(text: str) -> str:
+    text = text.replace("\0", "")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def token_count(value: Any) -> int | None:
+    """A provider's count of tokens; None where it is none, as many an imitator's: what is charged must be one."""
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
+
+
+def finish_reason(value: Any) -> str:
+    """Why an answer ended, as a word for programs."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else "stop"
 
 
 async def pieces(reply: Stream, read: Read) -> AsyncGenerator[ChatResponse, None]:

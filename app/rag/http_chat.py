@@ -63,7 +63,9 @@ class HttpChat(CustomLLM):
         )
         chat_replies.require_ok(reply.status, reply.headers)
         text, raw = self._read(reply.content)
-        return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=text), raw=raw)
+        return ChatResponse(
+            message=ChatMessage(role=MessageRole.ASSISTANT, content=chat_replies.mended(text)), raw=raw
+        )
 
     @_without_span
     async def astream_chat(

@@ -22,6 +22,7 @@ from app.core.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from app.rag import chat_replies
 from app.rag.anthropic_chat import AnthropicChat
 from app.rag.errors import ChatRefused
 from app.rag.http_chat import HttpChat
@@ -158,17 +159,20 @@ class ChatModel:
     async def _stream(
         self, messages: list[ChatMessage], options: dict[str, Any]
     ) -> AsyncGenerator[str | Completion, None]:
-        finish_reason: str | None = None
+        finish_reason: object = None
+        mender = chat_replies.Mender()
         event: dict[str, Any] = {}
         async with aclosing(await self.llm.astream_chat(messages, **options)) as responses:
             async for response in responses:
                 event = cast("dict[str, Any]", response.raw)
                 if event["choices"]:
                     finish_reason = event["choices"][0].get("finish_reason") or finish_reason
-                if response.delta:
-                    yield response.delta
+                if response.delta and (text := mender.feed(response.delta)):
+                    yield text
         if finish_reason is None:
             raise ValueError("the stream ended without a finish reason")
+        if text := mender.flush():
+            yield text
         yield _completion(event, finish_reason)
 
     async def _wait_before_retry(self, failure: AppError, retries_left: int) -> None:
@@ -212,9 +216,14 @@ _KINDS: Final[Mapping[Provider, type[HttpChat]]] = {
 """All others speak as OpenAI does."""
 
 
-def _completion(answer: dict[str, Any], finish_reason: str) -> Completion:
-    usage = answer.get("usage") or {}
-    return Completion(finish_reason, usage.get("prompt_tokens"), usage.get("completion_tokens"))
+def _completion(answer: dict[str, Any], finish_reason: object) -> Completion:
+    usage = answer.get("usage")
+    counts = usage if isinstance(usage, dict) else {}
+    return Completion(
+        chat_replies.finish_reason(finish_reason),
+        chat_replies.token_count(counts.get("prompt_tokens")),
+        chat_replies.token_count(counts.get("completion_tokens")),
+    )
 
 
 def _translate(error: Exception) -> AppError:

@@ -63,7 +63,10 @@ def _event(line: bytes) -> Event | None:
     data = line[len(_DATA) :].strip()
     if data == _DONE:
         return _OVER
-    event = from_json(data)
+    try:
+        event = from_json(data)
+    except ValueError:  # half of a character, perhaps: the standard library reads that
+        event = json.loads(data)
     if event.get("error"):  # some servers report a failure inside of the stream
         raise ValueError("the provider sent an error event")
     choices = event["choices"]

@@ -15,8 +15,8 @@ from app.core.usage import Purpose
 from app.db.repositories.chunks import ChunkRepository
 from app.rag import judging
 from app.services import answering, bots, usage
-from app.services.answering import Draft
 from app.services.answers import Question, Source
+from app.services.drafts import Draft
 from app.services.question_sets import Asked, KeysOf
 from app.services.runtime import Runtime
 from app.services.usage import Ledger

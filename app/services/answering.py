@@ -1,100 +1,21 @@
 """How an answer comes to be: passages for the question, then the model's words or the sources' own, with citations."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
 
 from app.core.bots import Bot
-from app.core.boxes import Box
 from app.core.principal import Principal
 from app.core.retrieval import Hit
 from app.rag import conversation, extractive, headings, no_answer, prompts
 from app.rag.guardrails.answers import AnswerGuard
 from app.rag.llms import ChatModel, Completion, Turn
 from app.services import fallback, guarding, passages, scoping
-from app.services.answers import (
-    Answer,
-    AnswerDelta,
-    ChatEvent,
-    DocumentProgress,
-    Question,
-    Source,
-    SourcesFound,
-    Usage,
-)
+from app.services.answers import AnswerDelta, ChatEvent, Question, SourcesFound
+from app.services.drafts import Draft, source_of
 from app.services.fallback import Succession
 from app.services.guarding import Guard
-from app.services.passages import Early
 from app.services.runtime import Runtime
-from app.services.usage import Ledger
-
-_SNIPPET_CHARACTERS: Final = 300
-_SNIPPET_READ: Final = 400
-"""Of a long passage, which is enough unless it is mostly space."""
-
-
-@dataclass(slots=True)
-class Draft:
-    """The answer as far as it has come."""
-
-    session_id: str
-    message_id: str
-    model: str
-    started: float
-    ledger: Ledger
-    """What its model calls cost."""
-    sources: tuple[Source, ...] = ()
-    pieces: list[str] = field(default_factory=list)
-    refused: bool = False
-    finish_reason: str = "stop"
-    fallback: str | None = None
-    degraded: str | None = None
-    pending: tuple[DocumentProgress, ...] = ()
-    """Files of the session that could not be searched yet."""
-    guardrails: dict[str, Any] | None = None
-    """What they did: kinds and counts."""
-    search: Early | None = None
-    """Begun before the turn was stored, where what to search for was known."""
-
-    @property
-    def usage(self) -> Usage:
-        return self.ledger.usage
-
-    @property
-    def text(self) -> str:
-        return "".join(self.pieces)
-
-    def end_search(self) -> None:
-        """Whether or not it was of use."""
-        if self.search is not None:
-            self.search.discard()
-
-    def add(self, piece: str) -> AnswerDelta:
-        self.pieces.append(piece)
-        return AnswerDelta(piece)
-
-    def cite(self, numbers: Collection[int], supported: Callable[[int], bool | None]) -> None:
-        self.sources = tuple(
-            replace(source, cited=True, supported=supported(source.n)) if source.n in numbers else source
-            for source in self.sources
-        )
-
-    def answer(self) -> Answer:
-        return Answer(
-            session_id=self.session_id,
-            message_id=self.message_id,
-            answer=self.text,
-            sources=self.sources,
-            refused=self.refused,
-            usage=self.usage,
-            model=self.model,
-            finish_reason=self.finish_reason,
-            fallback=self.fallback,
-            degraded=self.degraded,
-            pending_documents=self.pending,
-        )
 
 
 def begin_search(runtime: Runtime, principal: Principal, bot: Bot, question: Question, draft: Draft) -> None:
@@ -171,19 +92,40 @@ async def _guarded(
     hits, relevant, draft.degraded = found.hits, found.relevant, found.degraded
     places = await passages.boxes_of(runtime, principal, hits) if relevant else ()
     draft.sources = tuple(
-        _source(n, hit, boxes) for n, (hit, boxes) in enumerate(zip(hits, places, strict=False), start=1)
+        source_of(n, hit, boxes) for n, (hit, boxes) in enumerate(zip(hits, places, strict=False), start=1)
     )
+    wordings = _wordings(asked, said if succession.model is None else ())
+    if relevant and succession.model is None:
+        for event in await _quoted(succession, wordings, question.message, hits, draft, guard):
+            yield event
+        return
     yield SourcesFound(draft.sources)
     if not relevant:
         draft.refused = True
         yield draft.add(guard.refusal(question.message, guarding.NOT_RELEVANT))
     else:
-        wordings = _wordings(asked, said if succession.model is None else ())
         async with aclosing(
             _worded(succession, bot, question, wordings, history, hits, draft, guard)
         ) as deltas:
             async for delta in deltas:
                 yield delta
+
+
+async def _quoted(
+    succession: Succession,
+    wordings: Sequence[str],
+    question: str,
+    hits: list[Hit],
+    draft: Draft,
+    guard: Guard,
+) -> tuple[SourcesFound, AnswerDelta]:
+    """The quotes where no model is to answer: whether what was found answers at all is known before any of it is told."""
+    draft.model, draft.fallback = succession.name, succession.reason
+    found = draft.sources
+    quotes = await _quote(wordings, question, hits, draft, guard)
+    if draft.refused:
+        found = draft.sources = ()
+    return SourcesFound(found), quotes
 
 
 async def _worded(
@@ -237,7 +179,7 @@ async def _quote(
             break
     else:
         draft.refused = True
-        draft.sources = ()
+        draft.cite((), lambda _: None)
         return draft.add(guard.refusal(question, guarding.NO_ANSWER))
     draft.cite({quote.n for quote in found.quotes}, lambda _: True)
     text = " ".join(f"{' '.join(quote.text.split())} [{quote.n}]" for quote in found.quotes)
@@ -258,7 +200,7 @@ async def _generate(
     shown = guard.of_model(prompt, hits)
     turns = conversation.answer_turns(prompt, history, guard.asked)
     if question.preferences:
-        preferences = guard.question(question.preferences)
+        preferences = guard.said_by_caller(question.preferences)
         turns[0] = Turn("system", prompts.with_preferences(turns[0].content, preferences))
     pieces = model.generate(
         turns,
@@ -297,30 +239,3 @@ def _refusal(question: str, draft: Draft, guard: Guard, shown: AnswerGuard) -> s
         guard.declined()
         return None
     return guard.refusal(question, guarding.NO_ANSWER)
-
-
-def _source(n: int, hit: Hit, boxes: tuple[Box, ...] | None) -> Source:
-    return Source(
-        n=n,
-        document_id=hit.document_id,
-        title=hit.title,
-        source=hit.source,
-        chunk_id=hit.chunk_id,
-        page=hit.page,
-        start=hit.start,
-        end=hit.end,
-        snippet=_snippet(hit.text),
-        score=round(hit.score, 4),
-        heading=hit.heading,
-        boxes=boxes,
-    )
-
-
-def _snippet(text: str) -> str:
-    """The beginning of a passage on one line, cut at a word."""
-    line = " ".join(text[:_SNIPPET_READ].split())
-    if len(line) <= _SNIPPET_CHARACTERS:
-        line = " ".join(text.split())
-    if len(line) <= _SNIPPET_CHARACTERS:
-        return line
-    return line[:_SNIPPET_CHARACTERS].rsplit(" ", 1)[0] + " …"

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from app.core.boxes import Box
 from app.core.errors import AppError
 from app.core.retrieval import EVERYTHING, SearchFilter
 from app.rag.llms import Turn
+
+UNEXPECTED: Final = "Something went wrong on the server; it has been logged."
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class TurnStarted:
 
 @dataclass(frozen=True, slots=True)
 class SourcesFound:
+    """The passages for an answer that is yet to come: none of them is cited so far."""
+
     sources: tuple[Source, ...]
 
 
@@ -134,8 +138,10 @@ class TurnFailed:
     details: dict[str, Any]
 
     @classmethod
-    def of(cls, error: AppError) -> "TurnFailed":
-        return cls(error.code, error.message, error.details)
+    def of(cls, error: Exception) -> "TurnFailed":
+        if isinstance(error, AppError):
+            return cls(error.code, error.message, error.details)
+        return cls("internal_error", UNEXPECTED, details={})
 
 
 ChatEvent = TurnStarted | DocumentProgress | SourcesFound | AnswerDelta | AnswerDone

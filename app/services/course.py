@@ -18,8 +18,16 @@ from app.core.usage import in_dollars
 from app.db.models import MessageStatus
 from app.db.repositories.turns import TurnRepository
 from app.services import answering, recaps, session_files, turn_opening
-from app.services.answering import Draft
-from app.services.answers import AnswerDone, ChatEvent, Question, Source, TurnFailed, TurnStarted
+from app.services.answers import (
+    AnswerDone,
+    ChatEvent,
+    DocumentProgress,
+    Question,
+    Source,
+    TurnFailed,
+    TurnStarted,
+)
+from app.services.drafts import Draft
 from app.services.live import LiveTurn
 from app.services.recaps import Ended
 from app.services.runtime import Runtime
@@ -106,9 +114,10 @@ async def _end(
         turn.fail(failure)
 
 
-def stored_source(source: Source) -> dict[str, Any]:
+def stored(value: Source | DocumentProgress) -> dict[str, Any]:
+    """As the row of the answer has it."""
     # `asdict` copies every value deeply, at ten times the cost.
-    return {name: getattr(source, name) for name in Source.__slots__}
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 async def _finish(
@@ -116,11 +125,11 @@ async def _finish(
 ) -> None:
     spent, ledger = draft.usage, draft.ledger
     ledger.session_id = draft.session_id
-    told = TurnFailed.of(failure) if isinstance(failure, AppError) else None
+    told = None if failure is None else TurnFailed.of(failure)
     values: dict[str, Any] = {
         "content": draft.text,
         "status": status,
-        "sources": [stored_source(source) for source in draft.sources],
+        "sources": [stored(source) for source in draft.sources],
         "usage": {
             "prompt_tokens": spent.prompt_tokens,
             "completion_tokens": spent.completion_tokens,
@@ -134,6 +143,7 @@ async def _finish(
         "error": told and {"code": told.code, "message": told.message, "details": told.details},
         "fallback": draft.fallback,
         "degraded": draft.degraded,
+        "pending_documents": [stored(document) for document in draft.pending],
         "guardrails": draft.guardrails,
     }
     async with runtime.database.single(principal) as session:

@@ -11,7 +11,7 @@ from app.db.engine import Transaction
 from app.db.models import Chunk, Document, DocumentStatus, Page
 from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.versions import VersionRepository
-from app.services import access, files, titles
+from app.services import access, files, session_files, titles
 from app.services.runtime import Runtime
 
 _CANCELLED: Final = {
@@ -69,14 +69,16 @@ async def change(
 ) -> Document:
     """Set title, source, tags, metadata_ or collection_id (which moves it); its chunks follow at once.
 
-    Raises DocumentNotFound, DocumentReadOnly, CollectionNotFound, CollectionReadOnly, and SameTextElsewhere when the
-    collection that it moves to has the text already.
+    Raises DocumentNotFound, DocumentReadOnly, CollectionNotFound, CollectionReadOnly, TooManySessionFiles, and SameTextElsewhere
+    when the collection that it moves to has the text already.
     """
     reach = await access.reach_of(session, principal)
     if "collection_id" in values:  # before the document: deleting a collection locks in this order too
         await access.require_place(session, reach, values["collection_id"])
     before = await access.changeable_document(session, reach, document_id)
     title = before.title
+    if values.get("collection_id", before.collection_id) != before.collection_id:
+        await session_files.require_room(session, principal, values["collection_id"])
     changed = await DocumentRepository(session, principal).change(document_id, values)
     if changed is None:
         raise DocumentNotFound

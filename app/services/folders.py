@@ -3,7 +3,7 @@
 import json
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +41,7 @@ class FoundFile:
     source: str
     size_bytes: int
     changed_ns: int = 0
-    """When it was last written to, as the file system counts."""
+    """When it last changed, or what may be done with it did, as the file system counts."""
 
     @property
     def origin(self) -> str:
@@ -101,25 +101,40 @@ class Found:
     unreadable: list[Unreadable] = field(default_factory=list)
 
 
-def find(paths: Sequence[Path], *, recursive: bool = True) -> Found:
+def find(
+    paths: Sequence[Path],
+    *,
+    recursive: bool = True,
+    strict: bool = True,
+    known: Mapping[Path, FoundFile] | None = None,
+) -> Found:
     """The documents under these files and folders, in the order of their names; each file once.
 
     Without `recursive` only the files right in the folders. Hidden files and folders within a folder are left out. Symbolic links are followed, but no folder is entered twice.
-    Raises OSError, with the path, when one of them does not exist.
+    Those `known` to be documents are not opened again unless they have changed.
+    Raises OSError, with the path, when one of them does not exist; not `strict`, that one is unreadable.
     """
     found = Found()
     seen: set[tuple[int, int]] = set()
     for path in paths:
-        path.stat()
-        _find_in(path, found, seen, recursive=recursive)
+        if strict:
+            path.stat()
+        _find_in(path, found, seen, recursive=recursive, known=known or {})
     return found
 
 
-def _find_in(root: Path, found: Found, seen: set[tuple[int, int]], *, recursive: bool) -> None:
+def _find_in(
+    root: Path,
+    found: Found,
+    seen: set[tuple[int, int]],
+    *,
+    recursive: bool,
+    known: Mapping[Path, FoundFile],
+) -> None:
     waiting = [root]
     while waiting:
         path = waiting.pop()
-        source = _shown((root.name or str(root)) if path == root else path.relative_to(root).as_posix())
+        source = shown((root.name or str(root)) if path == root else path.relative_to(root).as_posix())
         try:
             status = path.stat()
             identity = (status.st_dev, status.st_ino)
@@ -131,10 +146,14 @@ def _find_in(root: Path, found: Found, seen: set[tuple[int, int]], *, recursive:
                     continue
                 children = [child for child in path.iterdir() if not child.name.startswith(".")]
                 waiting += sorted(children, reverse=True)
-            elif reason := _why_skipped(path, status.st_mode, named=path == root):
-                found.skipped.append((source, reason))
+                continue
+            file = FoundFile(path, source, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns))
+            if file == known.get(path) or not (
+                reason := _why_skipped(path, status.st_mode, named=path == root)
+            ):
+                found.files.append(file)
             else:
-                found.files.append(FoundFile(path, source, status.st_size, status.st_mtime_ns))
+                found.skipped.append((source, reason))
         except OSError as error:
             found.unreadable.append(Unreadable(source, 0, _not_readable(error)))
 
@@ -257,7 +276,7 @@ def first_heading(markdown: str) -> str | None:
     return (words if without_hashes.rstrip() == without_hashes else without_hashes.rstrip()) or None
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
     """A path as text: bytes of a name that are no UTF-8 are replaced."""
     return clean(path)[-_SOURCE_CHARACTERS:]
 

@@ -55,9 +55,12 @@ class Guard:
 
     def question(self, text: str) -> str:
         """What the person who asks has written, as a provider may see it."""
-        self._asked = text
-        self.asked = text if self._vault is None else self._vault.mask(text, own=True)
+        self._asked, self.asked = text, self.said_by_caller(text)
         return self.asked
+
+    def said_by_caller(self, text: str) -> str:
+        """What they say beside the question, as a provider may see it."""
+        return text if self._vault is None else self._vault.mask(text, own=True)
 
     def history(self, turns: Sequence[Turn]) -> list[Turn]:
         """The conversation so far, as a provider may see it."""
@@ -100,6 +103,7 @@ class Guard:
     def of_model(self, prompt: AnswerPrompt, hits: Sequence[Hit]) -> AnswerGuard:
         """What a model's answer passes."""
         sources = {n: (hit.title, hit.text) for n, hit in enumerate(hits, start=1)}
+        self._verdicts = {}  # on another model's answer, which nobody has seen
         self._citations = CitationFilter(sources, lambda said, numbers: self._judged(said, numbers, sources))
         self._answer = AnswerGuard(
             no_answer=NoAnswerFilter(),

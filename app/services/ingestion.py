@@ -16,7 +16,7 @@ from app.db.repositories.documents import DocumentRepository
 from app.db.repositories.new_chunks import NewChunk
 from app.db.repositories.texts import StoredText, TextsRepository
 from app.rag.chunking import Page
-from app.services import access, chunks, places
+from app.services import access, chunks, places, session_files
 from app.services.runtime import Runtime, on_served_index
 
 
@@ -148,6 +148,7 @@ async def _add(
         # Asked again: while the text was being embedded the collection may have gone, or the right to write to it.
         reach = await access.reach_of(session, principal)
         await access.require_place(session, reach, values["collection_id"])
+        await session_files.require_room(session, principal, values["collection_id"])
         texts = TextsRepository(session, principal)
         stored = await texts.add(
             values,

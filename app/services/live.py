@@ -205,11 +205,8 @@ class LiveTurn:
     def _ending(self) -> AnswerDone | TurnFailed:
         if self.done is not None:
             return self.done
-        if isinstance(self.failure, AppError):
-            return TurnFailed.of(self.failure)
-        return TurnFailed(
-            "internal_error", "Something went wrong on the server; it has been logged.", details={}
-        )
+        assert self.failure is not None
+        return TurnFailed.of(self.failure)
 
     @contextmanager
     def _woken(self) -> Iterator[asyncio.Event]:

@@ -3,31 +3,22 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
-
-import structlog
 
 from app.core import boxes
 from app.core.bots import Bot, Expansion, PiiPolicy
 from app.core.boxes import Box
-from app.core.counters import counters
-from app.core.errors import AppError
 from app.core.principal import Principal
 from app.core.retrieval import EVERYTHING, Hit, SearchFilter
-from app.core.usage import Purpose
 from app.db.repositories.chunks import ChunkRepository
-from app.rag import expansion, passages
+from app.rag import passages
 from app.rag.llms import ChatModel, Turn
 from app.rag.passages import Gap
-from app.services import bots, reranking, retrieval, usage
+from app.services import bots, expanding, reranking, retrieval, usage
+from app.services.expanding import Expanding
 from app.services.guarding import Guard
 from app.services.reranking import Reranking
 from app.services.runtime import Runtime
 from app.services.usage import Ledger
-
-log = structlog.get_logger(__name__)
-
-_EXPANSION_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +29,7 @@ class Found:
     relevant: bool
     """Whether any of it has enough to do with the question to answer from it at all."""
     reranking: Reranking | None = None
+    expansion: Expanding | None = None
     degraded: str | None = None
     """The code of the failure because of which words alone were compared."""
 
@@ -113,17 +105,17 @@ async def find(
     searching = _Searching(runtime, principal, bot, where, limit, explained, ledger, history, failures.append)
     if early is not None and early.is_of(bot, question, where, limit):
         hits = await early.hits
-        failures, relevant = early.failures, searching.is_relevant(hits)
+        failures, relevant, expanded = early.failures, searching.is_relevant(hits), None
     else:
-        hits, relevant = await searching.hits(question, shown)
+        hits, relevant, expanded = await searching.hits(question, shown)
     hits, reranked = await reranking.rerank(runtime, bot, question, hits, ledger)
     if not merged:
-        return Found(hits[:limit], relevant, reranked, next(iter(failures), None))
+        return Found(hits[:limit], relevant, reranked, expanded, next(iter(failures), None))
     between = await _between(runtime, principal, passages.gaps(hits))
     composed = passages.compose(
         hits, limit=limit, context_tokens=bot.retrieval.context_tokens, between=between
     )
-    return Found(composed, relevant, reranked, next(iter(failures), None))
+    return Found(composed, relevant, reranked, expanded, next(iter(failures), None))
 
 
 async def search(
@@ -174,30 +166,31 @@ class _Searching:
         """Whether personal data is hidden from providers."""
         return self.bot.guardrails.pii is not PiiPolicy.OFF
 
-    async def hits(self, question: str, shown: str | None = None) -> tuple[list[Hit], bool]:
+    async def hits(self, question: str, shown: str | None = None) -> tuple[list[Hit], bool, Expanding | None]:
         """What the question finds, also in other words where the bot has it expanded, and whether any of it is relevant."""
-        kind = self.bot.retrieval.expansion
-        model = None if kind is Expansion.NONE or self.hides else bots.chat_model(self.runtime, self.bot)
+        model, expanded = expanding.model_of(self.runtime, self.bot)
         if model is None:
             own = await self.of_wording(question, shown)
-            return own, self.is_relevant(own)
-        metered = self.ledger.metered(model, Purpose.EXPANSION)
-        others = asyncio.create_task(self._of_others(kind, metered, question))
+            return own, self.is_relevant(own), expanded
+        others = asyncio.create_task(self._of_others(model, question))
         try:
             own = await self.of_wording(question)
-            lists = [own, *await others]
+            found, expanded = await others
+            lists = [own, *found]
         finally:
             others.cancel()
         # What is near to nothing but a made-up answer does not say that the question can be answered.
-        judged = lists if kind is Expansion.MULTI_QUERY else [own]
-        return _best_of(lists), any(map(self.is_relevant, judged))
+        judged = lists if self.bot.retrieval.expansion is Expansion.MULTI_QUERY else [own]
+        return _best_of(lists), any(map(self.is_relevant, judged)), expanded
 
     def is_relevant(self, hits: Sequence[Hit]) -> bool:
         return retrieval.is_relevant(hits[: self.limit], minimum=self.bot.guardrails.minimum_relevance)
 
-    async def _of_others(self, kind: Expansion, model: ChatModel, question: str) -> list[list[Hit]]:
-        wordings = await _expanded(kind, model, question)
-        return await asyncio.gather(*map(self.of_wording, wordings))
+    async def _of_others(self, model: ChatModel, question: str) -> tuple[list[list[Hit]], Expanding]:
+        wordings, expanded = await expanding.wordings(
+            self.bot.retrieval.expansion, model, question, self.ledger
+        )
+        return await asyncio.gather(*map(self.of_wording, wordings)), expanded
 
     async def of_wording(self, question: str, shown: str | None = None) -> list[Hit]:
         reranker = self.bot.retrieval.reranker
@@ -214,21 +207,6 @@ class _Searching:
             before=() if self.hides else self.history,
             degraded=self.degraded,
         )
-
-
-async def _expanded(kind: Expansion, model: ChatModel, question: str) -> list[str]:
-    """Other wordings; none when the model fails or takes too long, since the question's own search is there."""
-    expand = expansion.variants if kind is Expansion.MULTI_QUERY else expansion.hypothetical_answer
-    try:
-        async with asyncio.timeout(_EXPANSION_SECONDS):
-            wordings = await expand(model, question)
-    except (TimeoutError, AppError) as error:
-        reason = error.code if isinstance(error, AppError) else "timeout"
-        counters.add("expansion", outcome="failed", kind=kind.value)
-        log.warning("not_expanded", kind=kind.value, reason=reason)
-        return []
-    counters.add("expansion", outcome="done", kind=kind.value)
-    return wordings
 
 
 async def boxes_of(

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -24,15 +25,17 @@ from app.services.answers import (
     Answer,
     AnswerDelta,
     AnswerDone,
+    DocumentProgress,
     Source,
     SourcesFound,
     TurnFailed,
     TurnStarted,
     Usage,
 )
-from app.services.course import STOPPED, stored_source
+from app.services.course import STOPPED, stored
 from app.services.live import SOURCES, STARTED, Following, LiveTurn, Numbered, end_number
 from app.services.runtime import Runtime
+from app.services.session_files import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +100,10 @@ async def _write(runtime: Runtime, turn: LiveTurn) -> None:
                     if pieces != written and not is_over:
                         sources = None
                         if turn.sources is not None and not sources_written:
-                            sources, sources_written = [stored_source(s) for s in turn.sources.sources], True
+                            sources, sources_written = (
+                                [stored(source) for source in turn.sources.sources],
+                                True,
+                            )
                         turns = TurnRepository(session, turn.principal)
                         await turns.write_part(turn.message_id, turn.text, sources)
                         written = pieces
@@ -122,6 +128,7 @@ async def stored_answer(runtime: Runtime, principal: Principal, message_id: str)
 async def follow(runtime: Runtime, principal: Principal, message_id: str, *, after: int) -> Following:
     """What comes after the event of this number, as it comes to be stored. Raises AnswerNotFound."""
     sent, quiet_since = after, time.monotonic()
+    files = _Files(runtime, principal)
     async with aclosing(_states(runtime, principal, message_id, asking=_FOLLOW)) as states:
         async for stored in states:
             before = sent
@@ -129,10 +136,12 @@ async def follow(runtime: Runtime, principal: Principal, message_id: str, *, aft
                 sent = STARTED
                 yield Numbered(sent, TurnStarted(stored.session_id, message_id))
             is_over = stored.status != MessageStatus.STREAMING
+            for progress in [] if is_over else await files.news(stored.files_id):
+                yield Numbered(sent, progress)
             has_text = is_over or bool(stored.content)
             if sent < SOURCES and (stored.sources or has_text):
                 sent = SOURCES
-                yield Numbered(sent, SourcesFound(tuple(map(_source, stored.sources))))
+                yield Numbered(sent, SourcesFound(tuple(map(_as_found, stored.sources))))
             if new := stored.content[sent - SOURCES :] if sent >= SOURCES else "":
                 sent += len(new)
                 yield Numbered(sent, AnswerDelta(new))
@@ -216,6 +225,7 @@ def answer_of(message_id: str, stored: StoredAnswer) -> Answer:
         finish_reason=stored.finish_reason,
         fallback=stored.fallback,
         degraded=stored.degraded,
+        pending_documents=tuple(DocumentProgress(**document) for document in stored.pending_documents),
     )
 
 
@@ -229,3 +239,27 @@ def _ending(message_id: str, stored: StoredAnswer) -> AnswerDone | TurnFailed:
 
 def _source(stored: dict[str, Any]) -> Source:
     return Source(**{name: stored[name] for name in Source.__slots__ if name in stored})
+
+
+def _as_found(stored: dict[str, Any]) -> Source:
+    """As it was told before there was an answer to cite it."""
+    return replace(_source(stored), cited=False, supported=None)
+
+
+class _Files:
+    """The files of an answer's session, for as long as any of them is yet to be read."""
+
+    def __init__(self, runtime: Runtime, principal: Principal) -> None:
+        self._runtime = runtime
+        self._principal = principal
+        self._watch: Watch | None = None
+
+    async def news(self, files_id: str | None) -> list[DocumentProgress]:
+        """What has become of them since this was last asked. None is a session without files, at no cost."""
+        if files_id is None:
+            return []
+        if self._watch is None:
+            self._watch = Watch(self._runtime, self._principal, files_id)
+        elif not self._watch.to_come:
+            return []
+        return await self._watch.news()

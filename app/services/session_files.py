@@ -17,6 +17,7 @@ from app.core import ids, waiting
 from app.core.errors import AppError, SessionNotFound, TooManySessionFiles
 from app.core.principal import Principal
 from app.db import queue
+from app.db.engine import AnyTransaction
 from app.db.models import DocumentStatus
 from app.db.repositories.session_files import FileState, SessionFileRepository
 from app.services.answers import DocumentProgress
@@ -58,6 +59,17 @@ async def place(
         if shelf.documents + arriving > _MOST_FILES:
             raise TooManySessionFiles(details={"limit": _MOST_FILES})
     return Place(session_id, shelf.collection_id)
+
+
+async def require_room(session: AnyTransaction, principal: Principal, collection_id: str) -> None:
+    """Make sure that one more document has room, where the collection is of a session's files; else nothing is asked.
+
+    Until the transaction ends no other one is let in. Raises TooManySessionFiles.
+    """
+    if collection_id < ids.FIRST_OF_SESSIONS:
+        return
+    if await SessionFileRepository(session, principal).count(collection_id) >= _MOST_FILES:
+        raise TooManySessionFiles(details={"limit": _MOST_FILES})
 
 
 @asynccontextmanager

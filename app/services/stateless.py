@@ -13,8 +13,8 @@ from app.rag import conversation
 from app.rag.llms import Turn
 from app.rag.stops import StopFilter
 from app.services import answering, bots, usage
-from app.services.answering import Draft
-from app.services.answers import Answer, AnswerDelta, AnswerDone, ChatEvent, Question
+from app.services.answers import Answer, AnswerDelta, AnswerDone, ChatEvent, Question, Source
+from app.services.drafts import Draft
 from app.services.runtime import Runtime
 from app.services.usage import Ledger
 
@@ -46,7 +46,9 @@ async def converse(
         if rest := stops.flush():
             said.append(rest)
             yield AnswerDelta(rest)
-    yield AnswerDone(replace(draft.answer(), answer="".join(said)))
+    text = "".join(said)
+    sources = _cited_in(text, draft.sources) if stops.is_stopped else draft.sources
+    yield AnswerDone(replace(draft.answer(), answer=text, sources=sources))
 
 
 async def answer(runtime: Runtime, principal: Principal, question: Question) -> Answer:
@@ -56,6 +58,14 @@ async def answer(runtime: Runtime, principal: Principal, question: Question) -> 
             if isinstance(event, AnswerDone):
                 return event.answer
     raise AssertionError("a turn ends with AnswerDone or raises")
+
+
+def _cited_in(text: str, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    """The sources of an answer that was cut: what it cited behind its end, it does not cite."""
+    return tuple(
+        source if f"[{source.n}]" in text else replace(source, cited=False, supported=None)
+        for source in sources
+    )
 
 
 def _draft(bot: Bot, message_id: str, ledger: Ledger) -> Draft:

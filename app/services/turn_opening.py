@@ -19,8 +19,8 @@ from app.db.repositories.branches import BranchRepository
 from app.db.repositories.turns import NewTurn, OpenedTurn, SessionState, TurnRepository
 from app.rag.llms import Turn
 from app.services import answering, auth, bots, recaps, usage
-from app.services.answering import Draft
 from app.services.answers import Question
+from app.services.drafts import Draft
 from app.services.live import LiveTurn
 from app.services.runtime import Runtime
 

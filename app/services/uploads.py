@@ -28,7 +28,7 @@ from app.db.engine import Transaction
 from app.db.models import Document, DocumentStatus
 from app.db.repositories.outbox import OutboxRepository
 from app.db.repositories.versions import VersionRepository
-from app.services import places, upload_checks
+from app.services import places, session_files, upload_checks
 from app.services.runtime import Runtime
 from app.storage.spool import Spool, SpooledFile
 
@@ -209,6 +209,7 @@ async def accept_url(runtime: Runtime, principal: Principal, url: str, wish: Wis
                 place.replaced.id, {"pending": None, **values, **_said(wish)}
             )
         else:
+            await session_files.require_room(session, principal, place.collection_id)
             document = await versions.add_uploaded(
                 {
                     "id": ids.new(ids.Prefix.DOCUMENT),
@@ -281,6 +282,7 @@ async def _write(
             "filename": version.filename,
         }
         return await versions.start_again(place.replaced.id, {"pending": pending, **_said(wish)})
+    await session_files.require_room(session, principal, place.collection_id)
     return await versions.add_uploaded(
         {
             "id": ids.new(ids.Prefix.DOCUMENT),

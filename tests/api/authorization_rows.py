@@ -508,6 +508,7 @@ ROWS: tuple[Row, ...] = (
     Row("POST", "/documents/{document_id}/reprocess", CHANGERS & HOME, CHANGERS, status=202, make=document),
     Row("POST", "/documents/{document_id}/cancel", CHANGERS & HOME, CHANGERS, make=queued),
     Row("GET", "/metrics", MANAGERS),
+    Row("GET", "/admin/diagnostics", _SUPERADMINS),
     Row("GET", "/admin/index/health", MANAGERS),
     Row("POST", "/admin/index/repair", MANAGERS, status=202),
     Row("POST", "/admin/index/rebuild", MANAGERS, status=202, body=fixed(scope="organization")),

@@ -185,3 +185,17 @@ async def test_without_the_search_by_words_the_failure_of_the_embedding_provider
 
     assert (told.status_code, told.json()["error"]["code"]) == (503, "provider_unavailable")
     assert (found.status_code, found.json()["error"]["code"]) == (503, "provider_unavailable")
+
+
+async def test_another_model_is_asked_the_question_and_not_what_the_callers_program_prefers(
+    database_url: str, provider: ScriptedProvider
+) -> None:
+    async with serve(database_url, provider, chat_fallback_model="other-model") as client:
+        provider.answer = only("other-model", Reply(status=500))
+        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTION}]
+        made = await client.post("/v1/chat/completions", json={"model": "ibid", "messages": messages})
+
+    assert made.json()["choices"][0]["message"]["content"] == "Another [1]."
+    first, second = (chat["messages"] for chat in provider.chats)
+    assert second[-1] == first[-1] == {"role": "user", "content": QUESTION}
+    assert "Be brief." in second[0]["content"]

@@ -196,6 +196,19 @@ async def test_an_answer_ends_before_a_stop_sequence(
     assert text == "Five years [1]. "
 
 
+async def test_what_is_cited_behind_a_stop_sequence_is_not_cited(
+    client: openai.AsyncOpenAI, provider: ScriptedProvider
+) -> None:
+    provider.default = Reply(("The warranty is five years. END And that is all [1].",))
+
+    made = await client.chat.completions.create(model="ibid", messages=ASK, stop="END")
+
+    assert made.choices[0].message.content == "The warranty is five years. "
+    sources: Any = made.model_extra["sources"]  # type: ignore[index]
+    assert [(source["cited"], source["supported"]) for source in sources] == [(False, None)] * len(sources)
+    assert sources
+
+
 async def test_tools_are_ignored_and_the_answer_says_so(client: openai.AsyncOpenAI) -> None:
     tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 

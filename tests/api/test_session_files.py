@@ -214,6 +214,45 @@ async def test_a_session_has_so_many_files_and_no_more(
     assert (response.status_code, response.json()["error"]["code"]) == (409, "too_many_session_files")
 
 
+async def test_a_document_is_not_moved_into_a_session_that_is_full(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = (await put(company.user.http, session_id="mine")).json()
+    document_id = await company.user.ingest("Another one, of one's own.")
+    monkeypatch.setattr(session_files, "_MOST_FILES", 1)
+
+    moved = await company.user.http.patch(
+        f"/documents/{document_id}", json={"collection_id": first["collection_id"]}
+    )
+
+    assert (moved.status_code, moved.json()["error"]["code"]) == (409, "too_many_session_files")
+
+
+@pytest.mark.parametrize("route", ["/chat/upload", "/documents", "/ingest"])
+async def test_files_that_come_at_once_are_no_more_than_a_session_can_have(
+    company: Company, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    first = (await put(company.user.http, session_id="mine")).json()
+    monkeypatch.setattr(session_files, "_MOST_FILES", 3)
+
+    async def another(number: int) -> httpx.Response:
+        text = f"File {number} of those that come at once."
+        if route == "/chat/upload":
+            return await put(company.user.http, text.encode(), session_id="mine")
+        place = {"collection_id": first["collection_id"]}
+        if route == "/documents":
+            return await company.user.http.post(route, files={"file": ("a.txt", text.encode())}, data=place)
+        return await company.user.http.post(route, json={"text": text, **place})
+
+    responses = await asyncio.gather(*(another(number) for number in range(8)))
+
+    refused = [response for response in responses if "too_many_session_files" in response.text]
+    assert len(refused) == 6
+    assert {response.status_code for response in refused} == {409}
+    collection = await company.user.http.get(f"/collections/{first['collection_id']}")
+    assert collection.json()["documents"] == 3
+
+
 async def test_the_same_upload_again_with_its_key_makes_one_session(company: Company) -> None:
     headers = {"Idempotency-Key": "one"}
     form = {"file": ("contract.txt", CONTRACT)}

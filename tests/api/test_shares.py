@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from app.core import clock
 from app.core.principal import SYSTEM
-from app.services import maintenance
+from app.services import maintenance, shares
 from tests.api.test_sessions import BROCHURE, ask, tell
 from tests.fixtures.accounts import new_person
 from tests.fixtures.people import Caller, Company
@@ -181,6 +181,16 @@ async def test_a_session_has_so_many_links_and_no_more(mine: Caller) -> None:
     response = await mine.http.post("/chat/sessions/mine/shares", json={})
 
     assert (response.status_code, response.json()["error"]["code"]) == (409, "too_many_shares")
+
+
+async def test_links_made_at_once_are_no_more_than_a_session_can_have(
+    mine: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "_MOST_SHARES", 3)
+
+    made = await asyncio.gather(*(mine.http.post("/chat/sessions/mine/shares", json={}) for _ in range(12)))
+
+    assert sorted(response.status_code for response in made) == [201] * 3 + [409] * 9
 
 
 async def test_only_a_hash_of_the_token_is_stored_and_the_audit_log_tells_of_links(

@@ -14,8 +14,8 @@ from app.core.principal import SYSTEM
 from app.db import upkeep
 from app.db.engine import Database
 from app.db.repositories import diagnostics as questions
-from app.services import diagnostics
-from app.services.diagnostics import Status
+from app.services import checks, diagnostics
+from app.services.checks import Status
 from tests.cli.conftest import Library, RunHere
 from tests.fixtures.large import DIMENSION, MODEL, add_large_organization
 from tests.fixtures.postgres import open_database
@@ -145,9 +145,9 @@ def at_port(port: int) -> Settings:
 
 
 async def test_the_port_may_be_in_use_by_ibid_but_by_nothing_else(service: Service) -> None:
-    ours = await diagnostics.port(at_port(urlsplit(service.url).port or 0))
+    ours = await checks.port(at_port(urlsplit(service.url).port or 0))
     with socket.create_server(("127.0.0.1", 0)) as other:
-        theirs = await diagnostics.port(at_port(other.getsockname()[1]))
+        theirs = await checks.port(at_port(other.getsockname()[1]))
 
     assert (ours.status, theirs.status) == (Status.OK, Status.FAIL)
 
@@ -155,7 +155,7 @@ async def test_the_port_may_be_in_use_by_ibid_but_by_nothing_else(service: Servi
 def test_a_data_directory_that_can_not_be_made_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    check = diagnostics.data_directory(make_settings(data_dir=tmp_path / "file" / "data"))
+    check = checks.data_directory(make_settings(data_dir=tmp_path / "file" / "data"))
 
     assert check.status is Status.FAIL
 
@@ -163,14 +163,14 @@ def test_a_data_directory_that_can_not_be_made_fails(tmp_path: Path) -> None:
 def test_original_files_on_a_disk_that_is_lost_are_warned_of(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    lasting = diagnostics.storage(make_settings(data_dir=tmp_path))
+    lasting = checks.storage(make_settings(data_dir=tmp_path))
     monkeypatch.setenv("RAILWAY_ENVIRONMENT", "production")
-    database = diagnostics.storage(make_settings(data_dir=tmp_path, DB_URL="postgresql://unused/x"))
-    lost = diagnostics.storage(make_settings(data_dir=tmp_path, storage_url=f"file://{tmp_path}"))
-    bucket = diagnostics.storage(make_settings(data_dir=tmp_path, storage_url="s3://bucket/files"))
+    database = checks.storage(make_settings(data_dir=tmp_path, DB_URL="postgresql://unused/x"))
+    lost = checks.storage(make_settings(data_dir=tmp_path, storage_url=f"file://{tmp_path}"))
+    bucket = checks.storage(make_settings(data_dir=tmp_path, storage_url="s3://bucket/files"))
     monkeypatch.setenv("RAILWAY_VOLUME_MOUNT_PATH", str(tmp_path))
-    volume = diagnostics.storage(make_settings(data_dir=tmp_path / "ibid"))
-    beside = diagnostics.storage(make_settings(data_dir=Path("/srv/data")))
+    volume = checks.storage(make_settings(data_dir=tmp_path / "ibid"))
+    beside = checks.storage(make_settings(data_dir=Path("/srv/data")))
 
     assert [check.status for check in (lasting, bucket, volume, database)] == [Status.OK] * 4
     assert database.message == "in the database"

@@ -637,6 +637,7 @@ _SESSION_CASES: dict[str, list[Case]] = {
     "SessionFileRepository.progress": [
         lambda s, v: SessionFileRepository(s, v.principal).progress(v.shelf_id, known=["doc_filed"], limit=9)
     ],
+    "SessionFileRepository.count": [lambda s, v: SessionFileRepository(s, v.principal).count(v.shelf_id)],
     "ShareRepository.add": [lambda s, v: add_share(s, v, "another")],
     "ShareRepository.count": [lambda s, v: ShareRepository(s, v.principal).count("sess_1")],
     "ShareRepository.newest": [

@@ -10,6 +10,7 @@ from app.api.routes import (
     budgets,
     chat,
     collections,
+    diagnostics,
     documents,
     evaluations,
     health,
@@ -52,6 +53,7 @@ ROUTERS: Final = (
     budgets.router,
     mcp.router,
     metrics.router,
+    diagnostics.router,
 )
 
 COMPATIBLE_ROUTERS: Final = (openai.router,)

@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from app.api import quotas
 from app.api.deps import RuntimeDep, SearchingPrincipal
 from app.api.schemas.filters import search_filter
-from app.api.schemas.search import RerankingState, SearchRequest, SearchResponse, search_hit
+from app.api.schemas.search import SearchRequest, SearchResponse, StepState, search_hit
 from app.services import passages, retrieval
 
 router = APIRouter(tags=["search"])
@@ -43,5 +43,6 @@ async def search(body: SearchRequest, runtime: RuntimeDep, principal: SearchingP
     return SearchResponse(
         results=[search_hit(hit, explained=body.explain) for hit in found.hits],
         degraded=found.degraded,
-        reranking=RerankingState.model_validate(found.reranking) if found.reranking else None,
+        reranking=StepState.model_validate(found.reranking) if found.reranking else None,
+        expansion=StepState.model_validate(found.expansion) if found.expansion else None,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -127,6 +127,9 @@ class PendingDocument(ResponseModel):
     progress: Share
 
 
+PENDING: Final = "Files of the session that were still being read, so that the answer could not use them."
+
+
 class ChatResponse(ResponseModel):
     session_id: str
     message_id: str
@@ -143,9 +146,7 @@ class ChatResponse(ResponseModel):
         description="Set where the embedding provider failed, so that the documents were searched by words alone: the code of its"
         " error.",
     )
-    pending_documents: list[PendingDocument] = Field(
-        description="Files of the session that were still being read, so that the answer could not use them."
-    )
+    pending_documents: list[PendingDocument] = Field(description=PENDING)
 
 
 class BranchResponse(ResponseModel):
@@ -225,6 +226,7 @@ class MessageResponse(ResponseModel):
     degraded: str | None = Field(
         description="Why the documents were searched by words alone: the code of the embedding provider's error."
     )
+    pending_documents: list[PendingDocument] = Field(description=PENDING)
     feedback: Feedback | None
     guardrails: dict[str, Any] | None = Field(
         description="What the guardrails did for this answer: kinds and counts, never what was found.",

@@ -63,16 +63,22 @@ class SearchHit(ResponseModel):
     explanation: Explanation | None = Field(None, description="With `explain` alone.")
 
 
-class RerankingState(ResponseModel):
-    """What became of the bot's reranker; where it is not done, the order is that of the search."""
+class StepState(ResponseModel):
+    """What became of a step that the bot wants; where it is not done, the search goes on without it."""
 
     done: bool
-    reason: str | None
+    reason: str | None = Field(description="Why it is not done: `timeout`, `personal_data`, `no_model`, …")
 
 
 class SearchResponse(ResponseModel):
     results: list[SearchHit]
-    reranking: RerankingState | None = Field(None, description="With a bot that has a reranker.")
+    reranking: StepState | None = Field(
+        None, description="With a bot that has a reranker. Not done: the order is that of the search."
+    )
+    expansion: StepState | None = Field(
+        None,
+        description="With a bot that searches with other wordings of the question too. Not done: with the question alone.",
+    )
     degraded: str | None = Field(
         None,
         description="Set where the embedding provider failed, so that the documents were searched by words alone: the code of its"

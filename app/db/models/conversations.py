@@ -102,6 +102,8 @@ class Message(Base):
     fallback: Mapped[str | None]
     degraded: Mapped[str | None]
     """Why its passages were found by words alone: the code of the embedding provider's failure."""
+    pending_documents: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    """Files of the session that were still being read, so that it is without them."""
     guardrails: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]

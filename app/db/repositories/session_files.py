@@ -27,6 +27,12 @@ SELECT c.id, (SELECT count(*) FROM documents d
                WHERE d.organization_id = c.organization_id AND d.collection_id = c.id) AS documents
   FROM collections c WHERE c.organization_id = :organization_id AND c.session_id = :session_id
 """)
+_HOLD_OFF: Final = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('files ' || CAST(:collection_id AS text), 0))"
+)
+_COUNT: Final = text("""
+SELECT count(*) FROM documents WHERE organization_id = :organization_id AND collection_id = :collection_id
+""")
 _PROGRESS: Final = text("""
 SELECT d.id, d.title, d.status, d.stage, d.progress, d.revision, d.chunk_count, CAST(d.error AS text) AS error
   FROM documents d JOIN collections c ON c.organization_id = d.organization_id AND c.id = d.collection_id
@@ -77,6 +83,12 @@ class SessionFileRepository(TextRepository):
         )
         row = (await self.session.execute(_COLLECTION, values)).one()
         return Shelf(row.id, row.documents)
+
+    async def count(self, collection_id: str) -> int:
+        """How many files are in the collection of a session. Whoever else asks waits until the transaction ends."""
+        values = {"organization_id": self.organization_id, "collection_id": collection_id}
+        await self.session.execute(_HOLD_OFF, {"collection_id": collection_id})
+        return int(await self.session.scalar(_COUNT, values) or 0)
 
     async def progress(self, collection_id: str, *, known: Collection[str], limit: int) -> list[FileState]:
         """The files of the caller's session that are yet to be read, and those `known`, newest first."""

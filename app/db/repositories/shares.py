@@ -24,6 +24,9 @@ SELECT :id, :organization_id, :session_id, :token_hash, :title, CAST(CAST(:messa
  WHERE {_OF_OWNER}
 RETURNING id, title, created_at, expires_at
 """)
+_HOLD_OFF: Final = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('shares ' || CAST(:organization_id AS text) || CAST(:session_id AS text), 0))"
+)
 _COUNT: Final = text(f"""
 SELECT count(*) FROM session_shares
  WHERE organization_id = :organization_id AND session_id = :session_id AND {_LIVE} AND {_OF_OWNER}
@@ -100,6 +103,10 @@ class ShareRepository(TextRepository):
         return None if row is None else Share(*row)
 
     async def count(self, session_id: str) -> int:
+        """How many links to a session open. Whoever else asks waits until the transaction ends."""
+        await self.session.execute(
+            _HOLD_OFF, {"organization_id": self.organization_id, "session_id": session_id}
+        )
         return int(await self.session.scalar(_COUNT, self._session(session_id)) or 0)
 
     async def newest(self, session_id: str, *, limit: int, offset: int) -> list[Share]:

@@ -85,7 +85,7 @@ _FINISH: Final = """
 UPDATE messages SET content = :content, status = :status, sources = CAST(:sources AS jsonb),
        usage = CAST(:usage AS jsonb), model = :model, refused = :refused, finish_reason = :finish_reason,
        latency_ms = :latency_ms, error = CAST(:error AS jsonb), fallback = :fallback, degraded = :degraded,
-       guardrails = CAST(:guardrails AS jsonb), updated_at = now()
+       pending_documents = CAST(:pending_documents AS jsonb), guardrails = CAST(:guardrails AS jsonb), updated_at = now()
  WHERE organization_id = :organization_id AND id = :answer_id AND status = 'streaming'
 """
 _FINISH_ANSWER: Final = text(_FINISH)
@@ -94,7 +94,9 @@ _FINISH_AND_NOTE: Final = text(f"WITH noted AS ({NOTE_CALLS}) {_FINISH}")
 
 _STORED: Final = text("""
 SELECT m.session_id, m.content, m.status, m.sources, m.usage, m.model, m.refused, m.finish_reason, m.error, m.fallback,
-       m.degraded,
+       m.degraded, m.pending_documents,
+       (SELECT c.id FROM collections c
+         WHERE c.organization_id = m.organization_id AND c.session_id = m.session_id) AS files_id,
        (SELECT q.content FROM messages q
          WHERE q.organization_id = m.organization_id AND q.session_id = m.session_id AND q.role = 'user'
            AND q.position < m.position
@@ -145,7 +147,10 @@ class NewTurn:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """An answer as far as it is stored; `question` is the one asked last before it."""
+    """An answer as far as it is stored; `question` is the one asked last before it.
+
+    `files_id` is the collection of its session's own files, if it has any.
+    """
 
     session_id: str
     content: str
@@ -158,6 +163,8 @@ class StoredAnswer:
     error: dict[str, Any] | None
     fallback: str | None
     degraded: str | None
+    pending_documents: list[dict[str, Any]]
+    files_id: str | None
     question: str
 
 
@@ -265,6 +272,7 @@ class TurnRepository(TextRepository):
                 "error": _as_json(values.get("error")),
                 "fallback": values.get("fallback"),
                 "degraded": values.get("degraded"),
+                "pending_documents": _as_json(values.get("pending_documents", [])),
                 "guardrails": _as_json(values.get("guardrails")),
             },
         )
@@ -291,6 +299,8 @@ class TurnRepository(TextRepository):
             error=_json(row.error),
             fallback=row.fallback,
             degraded=row.degraded,
+            pending_documents=_json(row.pending_documents),
+            files_id=row.files_id,
             question=row.question or "",
         )
 

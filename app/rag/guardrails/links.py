@@ -53,10 +53,15 @@ _IMAGE: Final = re.compile(r"!(?=\[(?!\d{1,4}\](?![(\[])))")
 _DESTINATION: Final = re.compile(
     r"\]\((?:((?:[^()\\]|\\.|\((?:[^()\\]|\\.){0,500}\)){0,2000}+)\))?", re.DOTALL
 )
-_DEFINITION: Final = re.compile(r"^([ \t>*+\-\d.)]{0,24}\[[^\]]{1,999}\]):", re.MULTILINE)
-_LINE_MARKS: Final = re.compile(r"[ \t>*+\-\d.)]{0,24}")
-_TAG: Final = re.compile(r"<(?:[A-Za-z/!?][^<>]{0,2000}+)>")
+_DEFINITION: Final = re.compile(r"^([ \t>*+\-\d.)!]{0,24}\[[^\]]{1,999}\]):", re.MULTILINE)
+_LINE_MARKS: Final = re.compile(r"[ \t>*+\-\d.)!]{0,24}")
+_TAG: Final = re.compile(r"<(?:[A-Za-z/!?][^<>]{0,2000}+|[^\s<>@]{1,64}+@[^\s<>@]{1,255}+)>")
+_MAIL: Final = re.compile(r"[^\s<>@/:]{1,64}@[^\s<>@/:]{1,255}")
 _HARMLESS_TAG: Final = re.compile(r"</?([A-Za-z][A-Za-z0-9_.]{0,30})>")
+_LINE_BREAK: Final = re.compile(r"\r\n|\r(?!\Z)")
+"""That are none of ours; what ends a piece may be half of one."""
+_RISKY_BEFORE: Final = frozenset("<![]().:/\\&#;")
+"""What might become one with what stands behind a tag that is taken out."""
 _OPEN_TAG: Final = re.compile(r"<(?=[A-Za-z/!?])")
 _ELEMENTS: Final = frozenset(
     "a abbr address area article aside audio b base bdi bdo big blink blockquote body br button canvas caption center cite code"
@@ -67,6 +72,12 @@ _ELEMENTS: Final = frozenset(
     " style sub summary sup svg table tbody td template textarea tfoot th thead time title tr track tt u ul var video wbr xmp"
     " foreignobject use animate set".split()
 )
+_INLINE: Final = frozenset(
+    "a abbr acronym b bdi bdo big cite code del dfn em font i ins kbd label mark q s samp small span strike strong sub sup tt u"
+    " var wbr".split()
+)
+"""Elements within words and lines; the others end them."""
+_NAME: Final = re.compile(r"</?([A-Za-z][A-Za-z0-9]*)")
 
 _MOST_HELD: Final = 2_100
 _STARTS: Final = (
@@ -100,17 +111,17 @@ _PREFIXES: Final = frozenset(start[:length] for start in _STARTS for length in r
 _LAST_WORD: Final = re.compile(r"(?:[A-Za-z][A-Za-z\-]{0,12}(?:[:&][/\\]{0,2})?|//?)\Z")
 _UNFINISHED: Final = re.compile(
     r"\](?:\((?:[^()\\]|\\.|\((?:[^()\\]|\\.)*\)?)*\\?)?\Z"  # a link's destination
-    r"|<(?:[A-Za-z/!?][^<>]*)?\Z"  # a tag
+    r"|<(?:[A-Za-z/!?][^<>]*|[^\s<>]*)\Z"  # a tag, or an address within its brackets
     r"|!(?:\[\d{0,4}\]?)?\Z"  # an image
-    r"|^[ \t>*+\-\d.)]{0,24}\[[^\]]{0,999}\]?\Z"  # a definition
+    r"|^[ \t>*+\-\d.)!]{0,24}\[[^\]]{0,999}\]?\Z"  # a definition
     rf"|(?:{_SCHEMES}(?::|&)|www\d?\.|//|(?<![A-Za-z])(?:javascript|vbscript|livescript|data)(?::|&)){_URL_END}*\Z"
-    "|[\u200c\u200d]\\Z",
+    "|[\u200c\u200d\r]\\Z",
     re.IGNORECASE | re.MULTILINE | re.DOTALL,
 )
 _UNFINISHED_PATH: Final = re.compile(rf"{_HOST}([/?#]{_URL_END}*)\Z", re.IGNORECASE)
 _MAY_BE_URL: Final = re.compile(r"[:/?#&]|[wW]{3}")
 _CONTEXT_CHARACTERS: Final = 80
-_TELLING: Final = re.compile(r"[\[\]<!:/?#&]|[wW]{3}|[^\x00-\x7f]")
+_TELLING: Final = re.compile(r"[\[\]<!:/?#&\r]|[wW]{3}|[^\x00-\x7f]")
 
 
 class LinkGuard:
@@ -126,19 +137,19 @@ class LinkGuard:
     def feed(self, delta: str) -> str:
         """The part of the answer that can't change any more."""
         text = self._held + delta
-        if not self._held and not _TELLING.search(text):
+        if not self._held and self._context[-1] != "]" and not _TELLING.search(text):
             word = _LAST_WORD.search(text)
             if word is None or word[0].lower() not in _PREFIXES:
                 return self._shown(text)
-        text = _INVISIBLE.sub("", text)
+        text = self._without_tags(_LINE_BREAK.sub("\n", _INVISIBLE.sub("", text)))
         cut = _safe_end(self._context, text)
-        self._held = text[cut:]
-        return self._shown(self._cleaned(text[:cut]))
+        text, self._held = text[:cut], text[cut:]
+        return self._shown(self._cleaned(text))
 
     def flush(self) -> str:
         """What was still held back when the answer ended."""
-        text, self._held = _INVISIBLE.sub("", self._held), ""
-        return self._shown(self._cleaned(text))
+        text, self._held = _INVISIBLE.sub("", self._held).replace("\r", "\n"), ""
+        return self._shown(self._cleaned(self._without_tags(text)))
 
     def _shown(self, text: str) -> str:
         if text:
@@ -150,9 +161,10 @@ class LinkGuard:
             return text
         text, images = _IMAGE.subn("", text)
         self._count("image", images)
+        if self._context.endswith("]") and text.startswith(("(", ":")):
+            text = f" {text}"  # what it once belonged to was taken out
         text = _DESTINATION.sub(self._destination, text)
         text = self._without_definitions(text)
-        text = _TAG.sub(self._tag, text)
         text = _OPEN_TAG.sub("&lt;", text) if _OPEN_TAG.search(_HARMLESS_TAG.sub("", text)) else text
         return self._without_urls(text)
 
@@ -168,7 +180,7 @@ class LinkGuard:
         if self._is_allowed(address):
             return match[0]
         self._count("link")
-        return "]"
+        return "] " if match.string.startswith(("(", ":"), match.end()) else "]"
 
     def _without_definitions(self, text: str) -> str:
         if "]:" not in text:
@@ -178,15 +190,29 @@ class LinkGuard:
         start = 0 if _LINE_MARKS.fullmatch(line) else text.find("\n") + 1 or len(text)
         return text[:start] + _DEFINITION.sub(r"\1 :", text[start:])
 
+    def _without_tags(self, text: str) -> str:
+        """First of all, since what stands on both sides of a tag may become one."""
+        return _TAG.sub(self._tag, text) if "<" in text else text
+
     def _tag(self, match: re.Match[str]) -> str:
         address = match[0][1:-1]
         if _URL.match(address) and self._is_allowed(address):
             return address
+        before = match.string[match.start() - 1] if match.start() else self._context[-1]
+        if _MAIL.fullmatch(address):
+            return f" {address}" if before in _RISKY_BEFORE else address
         harmless = _HARMLESS_TAG.fullmatch(match[0])
         if harmless and harmless[1].lower() not in _ELEMENTS:
             return match[0]
-        self._count("link" if _URL.match(address) else "tag")
-        return REMOVED if _URL.match(address) else ""
+        if _URL.match(address):
+            self._count("link")
+            return REMOVED
+        self._count("tag")
+        name = _NAME.match(match[0])
+        is_within_words = name is not None and name[1].lower() in _INLINE
+        # A tag before it has been seen to already.
+        is_apart = before.isspace() or before == ">"
+        return "" if is_apart or (is_within_words and before not in _RISKY_BEFORE) else " "
 
     def _without_urls(self, text: str) -> str:
         if text.isascii() and not _MAY_BE_URL.search(text):

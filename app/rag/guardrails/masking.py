@@ -26,7 +26,9 @@ _COMPARED_BY_DIGITS: Final = frozenset({PiiKind.PHONE, PiiKind.CARD, PiiKind.IBA
 
 # What cannot be inside of a number, an address or a key ends what is held back of a stream.
 _OPEN_WORD: Final = re.compile(r"[!-~\u00a1-\u1fff]*\Z")
-_OPEN_NUMBERS: Final = re.compile(r"(?:[+(]?\d[\d()./\-]{0,20}[ \u00a0]{1,2}){1,8}\Z")
+# A number may be written in groups, of which some have letters: "DE89 3704 …", "GB82 WEST …", "AB 12 34 56 C".
+_GROUP: Final = r"(?:[+(]?\d[\d()./\-]{0,20}|[A-Z]{1,4}|(?=[A-Za-z]{1,3}\d)[A-Za-z0-9]{2,4})"
+_OPEN_NUMBERS: Final = re.compile(rf"(?<![A-Za-z0-9])(?:{_GROUP}[ \u00a0]{{1,2}}){{1,10}}\Z")
 _CONTEXT_CHARACTERS: Final = 48
 _MOST_HELD: Final = 400
 _MOST_HELD_OF_KEY: Final = 16_000

@@ -1,11 +1,17 @@
 """Nothing that a renderer would fetch or make clickable leaves an answer, unless a source has the very address."""
 
+import re
+from typing import Final
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from app.rag.guardrails.links import LinkGuard
 
+HARMLESS: Final = re.compile(r"(?:\s|</?[A-Za-z][\w.]*>)+")
+"""Words in angle brackets that are no elements: `List<String>`."""
 SOURCES = ("See https://good.example/a?b=1 for more (also www.acme.my).", "https://docs.acme.my/guide/")
 
 
@@ -37,6 +43,18 @@ def guarded(answer: str, *, size: int = 10_000) -> str:
         ("[unclosed](https://evil.com/aaa", "[unclosed] (⟨link⟩"),
         ("write to [mail](mailto:a@b.c?x=1)", "write to [mail]"),
         ("a\u202e\U000e0041b", "ab"),
+        ("<<b>img src=x onerror=alert(1)>", "< img src=x onerror=alert(1)>"),
+        ("<<b><i>a href=x>", "< a href=x>"),
+        ("see www.<br>evil.com now", "see www. evil.com now"),
+        ("[x](https://evil.com)(/logout)", "[x] (/logout)"),
+        ("[x](https://evil.com)(mailto:a@b.c)", "[x] (mailto:a@b.c)"),
+        ("[x]<b>(/logout) !<b>[x](/a.png)", "[x] (/logout) ! [x]"),
+        ("<b>[a]: /x\n\r[a]: /x\r\n\n[a]", "[a] : /x\n\n[a] : /x\n\n[a]"),
+        ("[x](https://evil.com): /x", "[x] : /x"),
+        ("One line<br>another<p>and <b>bol</b>dly<hr/><hr/>on", "One line another and boldly on"),
+        ("Write to <ann@acme.my> or <1@acme.my>.", "Write to ann@acme.my or 1@acme.my."),
+        ("![a]: /x\n\n[a]", "[a] : /x\n\n[a]"),
+        ("**<b>bold</b>**, (<i>so</i>)", "**bold**, ( so)"),
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
@@ -88,6 +106,25 @@ def test_no_address_gets_through_however_it_is_cut(answer: str, size: int) -> No
     assert "http://" not in shown
     assert "https://" not in shown
     assert "](" not in shown
+
+
+_FRAGMENTS = (
+    "[ ] ( ) ! < > : / \\ [a] [a]: [a][b] ]( www. //evil.com /x?q=1 <b> </b> <br> <!--x--> <?x> <x:y> img a & # ` * http://"
+    " mailto: javascript: src=x href=x word 1"
+).split()
+_HOSTILE = st.lists(st.sampled_from([*_FRAGMENTS, " ", "\n", "\r", "\r\n", "\u200b"]), max_size=14)
+
+
+@given(_HOSTILE, st.integers(1, 9))
+def test_nothing_that_was_taken_out_joins_what_stands_around_it(pieces: list[str], size: int) -> None:
+    shown = guarded("".join(pieces), size=size)
+
+    found = [token for block in MarkdownIt().parse(shown) for token in (block, *(block.children or ()))]
+    dangerous = [
+        token for token in found if token.type in ("link_open", "image", "html_block", "html_inline")
+    ]
+    assert not [token for token in dangerous if not HARMLESS.fullmatch(token.content)]
+    assert not re.search(r"(?<![a-z0-9])www\.[a-z0-9]|https?://", shown, re.IGNORECASE)
 
 
 @pytest.mark.parametrize("piece", ["](", "<a", "[", "![", "https://", "www.", "](\\(", "](((", "a.b/"])

@@ -65,6 +65,13 @@ def test_a_stream_without_values_is_not_held_back() -> None:
         ("Card 4111 1111 1111 1111, in 2024", "Card [CARD_1], in 2024"),
         (f"The key:\n{PEM}\nThat is all.", "The key:\n[API_KEY_1]\nThat is all."),
         ("他的邮箱是bob@y.org谢谢", "他的邮箱是[EMAIL_1]谢谢"),
+        ("Pay to DE89 3704 0044 0532 0130 00 [1].", "Pay to [IBAN_1] [1]."),
+        ("IBAN GB82 WEST 1234 5698 7654 32, or gb82 WEST 1234 5698 7654 32.", "IBAN [IBAN_1], or [IBAN_1]."),
+        (
+            "National Insurance number AB 12 34 56 C is his",
+            "National Insurance number [NATIONAL_ID_1] is his",
+        ),
+        ("MY ACME CARD 4111 1111 1111 1111 AND MORE", "MY ACME CARD [CARD_1] AND MORE"),
         ("Nothing personal here: 12 of 34 [1].", "Nothing personal here: 12 of 34 [1]."),
     ],
 )

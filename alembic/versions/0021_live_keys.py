@@ -1,15 +1,15 @@
 """An organization sees of its API keys whether they are live: a turn is opened and its key checked in one statement.
 
-Revision ID: 0020_live_keys
-Revises: 0019_page_text
+Revision ID: 0021_live_keys
+Revises: 0020_pending_documents
 """
 
 from collections.abc import Sequence
 
 from alembic import op
 
-revision: str = "0020_live_keys"
-down_revision: str | None = "0019_page_text"
+revision: str = "0021_live_keys"
+down_revision: str | None = "0020_pending_documents"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
