@@ -23,6 +23,8 @@ _MARKDOWN: Final = re.compile(
 def of_markdown(text: str) -> list[Span]:
     """The headings that begin with hashes, outside of fenced code."""
     found: list[Span] = []
+    if "#" not in text:
+        return found
     fence = ""
     for match in _MARKDOWN.finditer(text):
         mark = match["fence"]

@@ -24,7 +24,6 @@ from app.rag.atoms import Codes, Numbers, codes_of, marked_out
 _LETTER, _JOINER, _FOLLOWER, _UNSPACED, _UNSPACED_MARK, _ODD, _BREAK, _KIND = 1, 2, 3, 4, 5, 6, 7, 7
 _DIGIT, _GAP, _AFTER_GAP, _SEVERAL = 8, 16, 32, 64
 """What a telephone number or an IBAN has one after the other, and whether a character becomes several."""
-_BLOCK: Final = 8
 _LAST_CODE: Final = 0x10FFFF
 
 _TERM_BITS: Final = 30
@@ -291,10 +290,8 @@ def _traits_of(codes: Codes) -> NDArray[np.uint8]:
     table = _traits()
     found = table.take(codes)
     if not found.all():
-        for block in np.unique(codes[found == 0] >> _BLOCK).tolist():
-            first = block << _BLOCK
-            for code in range(first, first + (1 << _BLOCK)):
-                table[code] = _trait_of(chr(code))
+        for code in np.unique(codes[found == 0]).tolist():
+            table[code] = _trait_of(chr(code))
         found = table.take(codes)
     return found
 
