@@ -6,7 +6,7 @@ from typing import Any, Final
 import asyncpg
 from pgvector import HalfVector, SparseVector, Vector
 
-_TYPES: Final = {"vector": Vector, "halfvec": HalfVector, "sparsevec": SparseVector}
+_TYPES: Final[dict[str, Any]] = {"vector": Vector, "halfvec": HalfVector, "sparsevec": SparseVector}
 
 
 async def register(connection: asyncpg.Connection) -> None:
