@@ -133,8 +133,7 @@ def _bulk_text(server: Server, database: Postgres, key: str, *, megabytes: int) 
     files = _texts(megabytes, size_bytes=1_000_000, seed=5)
     cpu = server.all_cpu_seconds(), database.cpu_seconds()
     started = time.perf_counter()
-    _send(server, key, files)
-    _wait_for_all(server, key)
+    _follow(server, key, _send(server, key, files))
     seconds = time.perf_counter() - started
     yield Figure("text, end to end", megabytes / seconds, "MB/s", at_least=4)
     yield Figure("server CPU for it", (server.all_cpu_seconds() - cpu[0]) / megabytes, "s/MB")
@@ -228,7 +227,9 @@ def _frame(name: str) -> tuple[bytes, bytes]:
     return head.encode(), f"\r\n--{_BOUNDARY}--\r\n".encode()
 
 
-def _send(server: Server, key: str, files: list[tuple[str, bytes]]) -> None:
+def _send(server: Server, key: str, files: list[tuple[str, bytes]]) -> list[str]:
+    """The files one after the other; returns the ids of their documents."""
+    ids_of_documents = []
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
     headers = {"X-API-Key": key, "Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
     for name, content in files:
@@ -238,6 +239,19 @@ def _send(server: Server, key: str, files: list[tuple[str, bytes]]) -> None:
         body = response.read()
         if response.status not in (200, 202):
             raise Failed(f"an upload was answered with {response.status}: {body[:300]!r}")
+        ids_of_documents += [uploaded["document_id"] for uploaded in json.loads(body)]
+    connection.close()
+    return ids_of_documents
+
+
+def _follow(server: Server, key: str, documents: list[str]) -> None:
+    """Wait until each is completed by listening to what becomes of it: to ask again and again was 3 % of the server's work."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=_END_SECONDS)
+    for document_id in documents:
+        connection.request("GET", f"/documents/{document_id}/events", headers={"X-API-Key": key})
+        events = connection.getresponse().read().decode().split("event: ")
+        if not events[-1].startswith("completed"):
+            raise Failed(f"a document was not completed (see {server.log}): {events[-1][:300]}")
     connection.close()
 
 

@@ -25,7 +25,7 @@ def worker(
     from app.core import logging
 
     logging.configure(level=settings.log_level, log_format=settings.log_format)
-    terminal.run(lambda: _work(settings, concurrency or settings.worker_concurrency or 2))
+    terminal.run(lambda: _work(settings, concurrency or settings.worker_concurrency or 3))
 
 
 async def _work(settings: "Settings", concurrency: int) -> None:

@@ -326,7 +326,7 @@ class Settings(BaseSettings):
 
     # --- Processing ---------------------------------------------------------------------------------------
     worker_concurrency: int = Field(
-        2,
+        3,
         ge=0,
         le=64,
         description="Documents that one process works on at a time; 0 leaves it to others (`ibid worker`).",

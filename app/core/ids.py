@@ -12,7 +12,9 @@ from typing import Final
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _MOMENT_SHIFTS: Final = range(40, -1, -10)
-_RANDOM_SHIFTS: Final = range(70, -1, -10)
+_RANDOM_DIGITS: Final = 16
+_DIGIT_OF_BYTE: Final = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))
+"""Five random bits of each byte: to look for them in eights takes six times as long."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -46,16 +48,12 @@ def new(prefix: Prefix) -> str:
 
 def several(prefix: Prefix, count: int) -> list[str]:
     """So many of one moment; to ask for their random bits at once takes a fourth of the time."""
-    moment = f"{prefix}_{_text(time.time_ns() // 1_000_000, _MOMENT_SHIFTS)}"
-    bits = secrets.token_bytes(10 * count)
+    milliseconds = time.time_ns() // 1_000_000
+    moment = f"{prefix}_{''.join([_PAIRS[milliseconds >> shift & 1023] for shift in _MOMENT_SHIFTS])}"
+    digits = secrets.token_bytes(_RANDOM_DIGITS * count).translate(_DIGIT_OF_BYTE).decode("ascii")
     return [
-        moment + _text(int.from_bytes(bits[start : start + 10]), _RANDOM_SHIFTS)
-        for start in range(0, 10 * count, 10)
+        moment + digits[start : start + _RANDOM_DIGITS] for start in range(0, len(digits), _RANDOM_DIGITS)
     ]
-
-
-def _text(value: int, shifts: range) -> str:
-    return "".join([_PAIRS[value >> shift & 1023] for shift in shifts])
 
 
 FIRST_OF_SESSIONS: Final = f"{Prefix.SESSION_FILES}_"

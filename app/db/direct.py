@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import asyncpg
-from pgvector.asyncpg import register_vector
 from sqlalchemy import TextClause
+
+from app.db import vectors
 
 _PARAMETER: Final = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)")
 _MOST_STATEMENTS: Final = 4_096
@@ -275,7 +276,7 @@ class DirectPool:
             record_class=Row,
         )
         try:
-            await register_vector(connection)
+            await vectors.register(connection)
         except BaseException:
             connection.terminate()
             raise

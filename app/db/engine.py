@@ -13,7 +13,6 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
-from pgvector.asyncpg import register_vector
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -22,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from app.core import origin
 from app.core.errors import DatabaseUnavailable, StartupError, StorageFull
 from app.core.principal import Principal, PrincipalKind
-from app.db import direct
+from app.db import direct, vectors
 from app.db.direct import DirectPool, DirectTransaction, Rows
 
 Transaction = AsyncSession
@@ -233,7 +232,7 @@ def create_database(
             dsn, timeout=connect_timeout_seconds, server_settings=server_settings
         )
         with contextlib.suppress(ValueError):  # before the first migration there is no such type
-            await register_vector(connection)
+            await vectors.register(connection)
         return connection
 
     kept = max(1, overflow // 2)

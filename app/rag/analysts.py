@@ -1,8 +1,9 @@
 """Where texts are cut and analysed: in processes of their own while there is much to do, else in a thread.
 
-Python runs one thread at a time, so what is done in another process is time for requests, and all cores are used. The
-processes are started when a text is long or another is being analysed already, and end when they have long had nothing to
-do. None is ever needed: while they start, where one has died, and for a short text that would have to wait, a thread does.
+Python runs one thread at a time, so what is done in another process is time for requests, and all cores are used. One is
+started when a text is long or another is being analysed already, more when a text had to wait for it, and they end when they
+have long had nothing to do. A process has the words of a language to learn, so two of them cost more than one that is not busy.
+None is ever needed: where one has died or can't be started, and for a short text that would have to wait, a thread does it.
 """
 
 import asyncio
@@ -20,7 +21,9 @@ from app.rag.analysis import Cut, Task
 
 _LONG_CHARACTERS: Final = 100_000
 _SHORT_WAIT_SECONDS, _LONG_WAIT_SECONDS = 0.02, 5.0
-"""For how long a text waits for a process before a thread has it after all."""
+"""For how long a text waits for a process before a thread has it after all; a long one also for the first to start."""
+_PATIENCE_SECONDS: Final = 0.5
+"""After so long another process is started: what it costs to start, and then to learn."""
 _START_SECONDS: Final = 60.0
 _SECONDS_A_TASK: Final = 60.0
 _SECONDS_A_MEGABYTE: Final = 60.0
@@ -44,7 +47,9 @@ class Analysts:
     def __init__(self, most: int) -> None:
         self._most = most
         self._all: set[_Process] = set()
-        self._free: asyncio.LifoQueue[_Process] = asyncio.LifoQueue()
+        self._free: asyncio.LifoQueue[_Process | None] = asyncio.LifoQueue()
+        """None is for somebody who waits in vain."""
+        self._waiting = 0
         self._starting: asyncio.Task[None] | None = None
         self._not_before = 0.0
         self._under_way = 0
@@ -59,9 +64,7 @@ class Analysts:
         is_long = task.characters >= _LONG_CHARACTERS
         self._under_way += 1
         try:
-            if is_long or self._under_way > 1:
-                self._start_one_more()
-            process = await self._take(_LONG_WAIT_SECONDS if is_long else _SHORT_WAIT_SECONDS)
+            process = await (self._take_for_long() if is_long else self._take_for_short())
             if process is not None:
                 with contextlib.suppress(_Lost):
                     return await self._cut_by(process, task)
@@ -89,16 +92,35 @@ class Analysts:
             process = await _Process.start()
         except (_Lost, OSError):
             self._not_before = asyncio.get_running_loop().time() + _PAUSE_SECONDS
+            for _ in range(0 if self._all else self._waiting):
+                self._free.put_nowait(None)
         else:
             self._all.add(process)
             self._give_back(process)
         finally:
             self._starting = None
 
-    async def _take(self, wait_seconds: float) -> "_Process | None":
-        """A free process; None where there is none, or none in time."""
+    async def _take_for_long(self) -> "_Process | None":
+        """As `_take`; where there is none yet, the one that starts."""
         if not self._all:
-            return None
+            self._start_one_more()
+            return await self._take(_LONG_WAIT_SECONDS) if self._starting else None
+        process = await self._take(_PATIENCE_SECONDS)
+        if process is None:
+            self._start_one_more()
+            process = await self._take(_LONG_WAIT_SECONDS - _PATIENCE_SECONDS)
+        return process
+
+    async def _take_for_short(self) -> "_Process | None":
+        """As `_take`, which is not worth while for the only one there is to analyse."""
+        process = await self._take(_SHORT_WAIT_SECONDS) if self._all else None
+        if process is None and self._under_way > 1:
+            self._start_one_more()
+        return process
+
+    async def _take(self, wait_seconds: float) -> "_Process | None":
+        """A free process; None where there is none in time."""
+        self._waiting += 1
         try:
             if self._free.empty():
                 async with asyncio.timeout(wait_seconds):
@@ -107,7 +129,10 @@ class Analysts:
                 process = self._free.get_nowait()
         except TimeoutError:
             return None
-        process.keep()
+        finally:
+            self._waiting -= 1
+        if process is not None:
+            process.keep()
         return process
 
     async def _cut_by(self, process: "_Process", task: Task) -> Cut:
@@ -137,7 +162,7 @@ class Analysts:
     def _end_idle(self, process: "_Process") -> None:
         free = [self._free.get_nowait() for _ in range(self._free.qsize())]
         for other in free:
-            if other is not process:
+            if other is not process and other is not None:
                 self._free.put_nowait(other)
         if process in free:
             self._all.discard(process)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from app.rag.cuts import (
     CLOSERS,
+    COMBINING,
     IDEOGRAPH,
     JOINERS,
     LONGEST_HEADING,
@@ -28,6 +29,7 @@ from app.rag.cuts import (
     joins,
 )
 from app.rag.local_model import load_tokenizer
+from app.rag.words import KnownWords, Numbers
 
 MAX_TOKENS_PER_CHAR: Final = 3
 """The most that one character can become: a Korean syllable is read as its letters."""
@@ -53,6 +55,7 @@ _SPACES: Final = re.compile(f"[{SPACE}]")
 
 _LONGEST_WORD: Final = 48
 _MOST_COUNTED: Final = 32_768
+_MOST_COUNTERS: Final = 2
 # A letter of English, for which the tokenizer was made, takes 0.23 tokens, and in a text full of names 0.3; of Spanish 0.37, of
 # Indonesian 0.4, of Russian and Hindi 1. Multilingual tokenizers need 0.3 in all of them, and that is what counts.
 _TOKENS_PER_LETTER: Final = 0.3
@@ -72,10 +75,8 @@ _LONGEST_WINDOW: Final = 60_000
 _LAST_CODE: Final = 0x2FFFF
 """The last character that something is known of: behind it there are no spaces, marks or ideographs."""
 _KIND, _MAY_JOIN, _ENDS, _CLOSES, _ENDS_FULL, _ALPHA, _ALNUM, _LOWER = 3, 4, 8, 16, 32, 64, 128, 256
-_FIRST_JOINING: Final = 0x300
 _LOOKED_BACK: Final = 3
 """So many characters before its end tell whether a sentence ends there."""
-Numbers = NDArray[np.signedinteger[Any]]
 Codes = NDArray[np.unsignedinteger[Any]]
 
 
@@ -123,9 +124,14 @@ def read(text: str, *, most_tokens: int) -> Atoms:
     of which each counts the most that it could have beside any other. No atom has more than `most_tokens`.
     In languages that the tokenizer splinters, all of them count less (`share`).
     """
-    reader = _Reader(text, most_tokens)
+    counted = _counters.pop() if _counters else KnownWords(_tokens_of)
+    reader = _Reader(text, most_tokens, counted)
     for start, end in _windows(text, len(text.rstrip())):
         reader.read(start, end)
+    if len(counted) > _MOST_COUNTED:
+        counted.clear()
+    if len(_counters) < _MOST_COUNTERS:
+        _counters.append(counted)
     reader.atoms.weigh(_share_of_tokens(text, tokens=reader.atoms.tokens_before[-1]))
     return reader.atoms
 
@@ -169,8 +175,9 @@ def _windows(text: str, end: int) -> Iterator[tuple[int, int]]:
 class _Reader:
     """A pass over a text. Both ways to read a part of it give the same; where words are long there is but the slow one."""
 
-    def __init__(self, text: str, most_tokens: int) -> None:
+    def __init__(self, text: str, most_tokens: int, counted: KnownWords) -> None:
         self.atoms = Atoms()
+        self._counted = counted
         self._text = text
         self._most_tokens = most_tokens
         self._end = self._kind = 0
@@ -220,8 +227,7 @@ class _Reader:
         word_starts, word_ends = borders[::2], borders[1::2]
         if (word_ends - word_starts > _LONGEST_WORD).any():
             return False
-        words = marked_out(codes, in_word, word_ends)
-        counted = np.fromiter(map(_COUNTED.__getitem__, words), np.int64, len(words))
+        counted = self._counted.find(part, codes, word_starts, word_ends)
         if (counted > self._most_tokens).any():
             return False
         begins = kinds > WORD
@@ -307,15 +313,6 @@ def codes_of(part: str) -> Codes:
     return np.frombuffer(f"{part} ".encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-def marked_out(codes: Codes, wanted: NDArray[np.bool_], ends: Numbers) -> list[str]:
-    """The runs of wanted characters, of which none is a space, by where they end; a slice of each would cost twice as much."""
-    kept = wanted.copy()
-    kept[ends] = True
-    spaced = np.where(wanted, codes, codes.dtype.type(ord(" ")))[kept].tobytes()
-    encoding = "ascii" if codes.dtype == np.uint8 else "utf-32-le"
-    return spaced.decode(encoding, "surrogatepass").split(" ")[:-1]
-
-
 def _end_sentences(codes: Codes, traits: NDArray[np.uint16], ends: Numbers) -> NDArray[np.bool_]:
     """As `cuts` says it, of ends that have three characters before them."""
     last, before = traits[ends - 1], traits[ends - 2]
@@ -344,26 +341,33 @@ def _traits() -> NDArray[np.uint16]:
     traits[np.strings.isalpha(characters)] |= _ALPHA
     traits[np.strings.isalnum(characters)] |= _ALNUM
     traits[np.strings.islower(characters)] |= _LOWER
-    category = unicodedata.category
-    joining = [code for code in range(_FIRST_JOINING, _LAST_CODE + 1) if category(chr(code))[0] == "M"]
-    traits[[*joining, *map(ord, JOINERS)]] |= _MAY_JOIN
+    traits[[*COMBINING, *map(ord, JOINERS)]] |= _MAY_JOIN
     return traits
 
 
+def _tokens_of(word: str) -> int:
+    if _UNSPACED.search(word):  # a whole sentence perhaps, and one unknown word to the tokenizer
+        return bound_tokens(word)
+    tokenizer = load_tokenizer()
+    # A word that the tokenizer knows is found in a tenth of the time.
+    if word.isascii() and word.isalnum() and tokenizer.token_to_id(word.lower()) is not None:
+        return 1
+    return len(tokenizer.encode(word, add_special_tokens=False))
+
+
 class _Counted(dict[str, int]):
-    """The tokens of words, remembered: asked for every word of a document, so it costs less than a call."""
+    """The tokens of words, remembered, for words that are read one by one."""
 
     def __missing__(self, word: str) -> int:
-        tokens = len(load_tokenizer().encode(word, add_special_tokens=False))
-        if _UNSPACED.search(word):  # a whole sentence perhaps, and one unknown word to the tokenizer
-            tokens = bound_tokens(word)
         if len(self) >= _MOST_COUNTED:
             self.clear()
-        self[word] = tokens
+        tokens = self[word] = _tokens_of(word)
         return tokens
 
 
 _COUNTED: Final = _Counted()
+_counters: list[KnownWords] = []
+"""Those that nobody uses now: two threads never have the same."""
 
 
 def bound_tokens(piece: str) -> int:

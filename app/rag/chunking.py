@@ -8,7 +8,7 @@ many times over; this takes 1.6 ms.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from app.rag.atoms import Atoms, read
 from app.rag.cuts import Cut
@@ -28,8 +28,7 @@ class Page:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A range of a page in code points: `text == page.text[start:end]`, without space at its ends."""
 
     ordinal: int

@@ -15,6 +15,8 @@ MAY_END_SENTENCE: Final = TERMINATORS | CLOSERS
 _ZERO_WIDTH_JOINER: Final = "\u200d"
 # Also the skin colours of emoji, which are no marks to Unicode.
 JOINERS: Final = frozenset("\u200d\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
+COMBINING: Final = tuple(code for code in range(0x300, 0x20000) if unicodedata.category(chr(code))[0] == "M")
+"""The marks of Unicode that belong to the character before them, but for the selectors beyond all letters and ideographs."""
 
 
 class Cut(IntEnum):

@@ -59,6 +59,7 @@ class _Answer:
 
 
 _ANSWER: Final = TypeAdapter(_Answer)
+_REQUEST: Final = TypeAdapter(dict[str, Any])
 
 _logger = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class OpenAIEmbeddings:
         }
         if self._endpoint.requested_dimension is not None:
             request["dimensions"] = self._endpoint.requested_dimension
-        response = await self._post_with_retries(json.dumps(request).encode())
+        response = await self._post_with_retries(_encoded(request))
         vectors, tokens = decode(response.content, count=len(texts))
         counted(tokens)
         if self._dimension is None:
@@ -170,6 +171,14 @@ class OpenAIEmbeddings:
             status=reply.status,
             retry_after_seconds=retry_after_seconds(reply.headers),
         )
+
+
+def _encoded(request: dict[str, Any]) -> bytes:
+    """As JSON, in a fourth of the time that Python's own takes; that one knows how to write lone surrogates."""
+    try:
+        return _REQUEST.dump_json(request)
+    except ValueError:
+        return json.dumps(request).encode()
 
 
 def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:

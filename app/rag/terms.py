@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.retrieval import TERM_DIMENSION, QueryTerm, WeighedTerms
+from app.rag.cuts import COMBINING
 from app.rag.languages import stem, stop_words
 
 _K1: Final = 1.2
@@ -46,8 +47,8 @@ def _ranges(characters: Iterable[str]) -> str:
     return "".join(f"{re.escape(chr(first))}-{re.escape(chr(last))}" for first, last in found)
 
 
-MARKS: Final = _ranges(c for c in map(chr, range(0x300, 0x10000)) if unicodedata.category(c)[0] == "M")
-RARE_MARKS: Final = _ranges(c for c in map(chr, range(0x10000, 0x1E000)) if unicodedata.category(c)[0] == "M")
+MARKS: Final = _ranges(chr(code) for code in COMBINING if code < 0x10000)
+RARE_MARKS: Final = _ranges(chr(code) for code in COMBINING if 0x10000 <= code < 0x1E000)
 # Scripts that put no space between words: Thai, Lao, Burmese, Khmer, Tai, Javanese, kana, bopomofo, ideographs.
 UNSPACED: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf\ua980-\ua9df"
@@ -222,6 +223,9 @@ def wholes(text: str) -> list[str]:
 
 
 def _words_of(token: str, *, asked: bool = False) -> Iterator[str]:
+    if token.isascii() and token.isalpha():
+        yield token
+        return
     match = _TOKEN.fullmatch(token)
     if match is None:
         yield token

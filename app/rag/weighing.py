@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from app.core.retrieval import WeighedTerms
 from app.rag import languages, terms
-from app.rag.atoms import Codes, Numbers, codes_of, marked_out
+from app.rag.atoms import Codes, codes_of
+from app.rag.words import KnownWords, Numbers
 
 _LETTER, _JOINER, _FOLLOWER, _UNSPACED, _UNSPACED_MARK, _ODD, _BREAK, _KIND = 1, 2, 3, 4, 5, 6, 7, 7
 _DIGIT, _GAP, _AFTER_GAP, _SEVERAL = 8, 16, 32, 64
 """What a telephone number or an IBAN has one after the other, and whether a character becomes several."""
-_BLOCK: Final = 8
 _LAST_CODE: Final = 0x10FFFF
 
 _TERM_BITS: Final = 30
@@ -53,7 +53,7 @@ class Vocabulary:
     def __init__(self) -> None:
         self.tokens: list[str] = []
         self._numbers: dict[str, int] = {}
-        self._runs = _Runs(self)
+        self._runs = KnownWords(self._learn)
         self._tables: dict[str, _Table] = {}
         self._characters = 0
 
@@ -68,6 +68,11 @@ class Vocabulary:
             self.tokens.append(token)
             self._characters += len(token)
         return number
+
+    def _learn(self, run: str) -> int:
+        """The number of the token that a run is; below zero where it is not exactly one."""
+        found = terms.folded(run)
+        return self.number_of(found[0]) if len(found) == 1 else -1
 
     def read(self, texts: Sequence[str]) -> Mentions:
         """The tokens of each text."""
@@ -133,8 +138,8 @@ class Vocabulary:
         traits = _traits_of(codes)
         begins = np.cumsum(np.fromiter((len(text) + 1 for text in texts), np.int64, len(texts)))
         begins = np.concatenate(([0], begins[:-1]))
-        starts, runs, odd = _runs(joined, codes, traits & _KIND)
-        found = np.fromiter(map(self._runs.__getitem__, runs), np.int64, len(runs))
+        starts, ends, odd = _runs(traits & _KIND)
+        found = self._runs.find(joined, codes, starts, ends)
         borders = np.append(np.searchsorted(starts, begins), len(starts))
 
         def places(characters: Numbers) -> set[int]:
@@ -154,18 +159,6 @@ class Vocabulary:
             done = place + 1
         parts.append(found[borders[done] :])
         return Mentions(_joined(parts), np.concatenate(([0], np.cumsum(counts))))
-
-
-class _Runs(dict[str, int]):
-    """The number of the token that a run is; below zero where it is not exactly one."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-
-    def __missing__(self, run: str) -> int:
-        found = terms.folded(run)
-        number = self[run] = self._vocabulary.number_of(found[0]) if len(found) == 1 else -1
-        return number
 
 
 class _Table:
@@ -224,8 +217,8 @@ def vocabulary() -> Iterator[Vocabulary]:
         _vocabularies.append(borrowed)
 
 
-def _runs(joined: str, codes: Codes, kinds: Numbers) -> tuple[Numbers, list[str], Numbers]:
-    """Where the runs begin, what they are, and the characters whose texts have to be read by themselves."""
+def _runs(kinds: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """Where the runs begin, where they end, and the characters whose texts have to be read by themselves."""
     is_odd = kinds == _ODD
     in_word = kinds == _LETTER
     follows = kinds == _FOLLOWER
@@ -246,10 +239,9 @@ def _runs(joined: str, codes: Codes, kinds: Numbers) -> tuple[Numbers, list[str]
     odd = np.flatnonzero(is_odd)
     after = of_run[borders] > 0
     if not after[1::2].any():
-        return borders[::2], marked_out(codes, of_run > 0, borders[1::2]), odd
+        return borders[::2], borders[1::2], odd
     # Words touch others of a script without spaces.
-    starts, ends = borders[after], np.append(borders[1:], len(of_run))[after]
-    return starts, list(map(joined.__getitem__, map(slice, starts.tolist(), ends.tolist()))), odd
+    return borders[after], np.append(borders[1:], len(of_run))[after], odd
 
 
 def _may_be_wholes(traits: NDArray[np.uint8]) -> Numbers:
@@ -291,10 +283,8 @@ def _traits_of(codes: Codes) -> NDArray[np.uint8]:
     table = _traits()
     found = table.take(codes)
     if not found.all():
-        for block in np.unique(codes[found == 0] >> _BLOCK).tolist():
-            first = block << _BLOCK
-            for code in range(first, first + (1 << _BLOCK)):
-                table[code] = _trait_of(chr(code))
+        for code in np.unique(codes[found == 0]).tolist():
+            table[code] = _trait_of(chr(code))
         found = table.take(codes)
     return found
 

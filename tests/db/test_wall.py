@@ -728,7 +728,7 @@ async def new_victim(database: Database) -> Victim:
         assert await documents.add_completed(values, ["canary"]) is not None
         drawn = NewPage(8, "page", boxes='{"lines": []}')
         await VersionRepository(session, principal).add_pages("doc_1", [drawn])
-        first = replace(CHUNK, ordinal=0)
+        first = CHUNK._replace(ordinal=0)
         await documents.add_chunks("doc_1", [first], embedding_model="m")
         chunk_id = (await documents.chunks("doc_1", limit=1, offset=0))[0].id
         turns = TurnRepository(session, principal)

@@ -16,6 +16,7 @@ import pytest
 from app.core.chunking import ChunkingPlan, Splitter
 from app.core.retrieval import WeighedTerms
 from app.rag import analysis, analyst
+from app.rag import analysts as analysts_module
 from app.rag.analysis import Cut, Task
 from app.rag.analysts import Analysts
 from app.rag.chunking import Page
@@ -56,11 +57,11 @@ async def started(most: int = 1) -> AsyncIterator[Analysts]:
 
 
 async def wait_for(analysts: Analysts, count: int) -> None:
-    """Until there are so many processes; a long text asks for one where there is room."""
+    """Until there are so many processes."""
     deadline = time.monotonic() + WAIT_SECONDS
     while len(analysts.pids) < count:
         assert time.monotonic() < deadline
-        await analysts.cut(TASKS["long"])
+        analysts._start_one_more()
         await asyncio.sleep(0.05)
 
 
@@ -109,6 +110,44 @@ async def test_short_texts_one_by_one_start_no_process() -> None:
         await analysts.cut(task)
     assert analysts.pids == []
     assert analysts._starting is None
+
+
+async def test_the_first_long_texts_wait_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = plain(analysis.cut(TASKS["long"]))
+    monkeypatch.setattr(analysts_module, "_LONG_WAIT_SECONDS", WAIT_SECONDS)
+    monkeypatch.setattr(analysts_module, "_PATIENCE_SECONDS", WAIT_SECONDS)
+    monkeypatch.setattr(analysis, "cut", None)
+    analysts = Analysts(2)
+    try:
+        found = await asyncio.gather(*[analysts.cut(TASKS["long"]) for _ in range(3)])
+        assert [plain(cut) for cut in found] == [expected] * 3
+        assert len(analysts.pids) == 1
+    finally:
+        await analysts.aclose()
+
+
+async def test_another_process_is_started_for_a_text_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysts_module, "_LONG_WAIT_SECONDS", WAIT_SECONDS)
+    monkeypatch.setattr(analysts_module, "_PATIENCE_SECONDS", 0.01)
+    async with started() as analysts:
+        analysts._most = 2
+        busy = await analysts._take(1)
+        assert plain(await analysts.cut(TASKS["long"])) == plain(analysis.cut(TASKS["long"]))
+        assert busy is not None
+        assert len(analysts.pids) == 2
+
+
+async def test_a_thread_cuts_at_once_where_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse() -> None:
+        await asyncio.sleep(0.01)
+        raise OSError
+
+    monkeypatch.setattr(analysts_module, "_LONG_WAIT_SECONDS", 2 * WAIT_SECONDS)
+    monkeypatch.setattr(analysts_module._Process, "start", refuse)
+    analysts = Analysts(2)
+    async with asyncio.timeout(WAIT_SECONDS):
+        found = await asyncio.gather(*[analysts.cut(TASKS["long"]) for _ in range(2)])
+    assert [plain(cut) for cut in found] == [plain(analysis.cut(TASKS["long"]))] * 2
 
 
 async def test_a_process_is_nice_and_knows_nothing_of_the_environment(

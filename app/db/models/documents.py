@@ -257,7 +257,7 @@ class Chunk(Base):
             "ix_chunks_scoped_terms",
             sql("((terms || hashtext(organization_id)) || hashtext(collection_id))"),
             postgresql_using="gin",
-            postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "1024"},
+            postgresql_with={"fastupdate": "on", "gin_pending_list_limit": "4096"},
         ),
         Index("ix_chunks_without_terms", "id", postgresql_where=sql("terms IS NULL")),
         CheckConstraint("num_nulls(language, terms, weights) IN (0, 3)", name="terms"),

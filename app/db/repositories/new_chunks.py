@@ -1,17 +1,17 @@
 """Chunks on their way into the database: a column each, encoded as PostgreSQL reads it.
 
-What pgvector's own classes take 20 µs a chunk for is done here for all chunks at once.
+What pgvector's own classes take 20 µs a chunk for is done here for all chunks at once: vectors come out as the bytes that
+`app.db.vectors` passes on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pgvector import HalfVector, SparseVector
+from pgvector import SparseVector
 
 from app.core import ids
 from app.core.retrieval import TERM_DIMENSION, WeighedTerms
@@ -20,8 +20,7 @@ _HALF_HEAD: Final = Struct(">HH")
 _SPARSE_HEAD: Final = Struct(">iii")
 
 
-@dataclass(frozen=True, slots=True)
-class NewChunk:
+class NewChunk(NamedTuple):
     """A chunk to store: offsets are code points into the text of its page, the embedding has one model's dimension.
 
     `terms` are made with the stemmer of its `language` (see `app.rag.terms`).
@@ -69,43 +68,23 @@ def columns(chunks: Sequence[NewChunk]) -> dict[str, Any]:
     }
 
 
-def _weights(chunks: Sequence[NewChunk], ends: Sequence[int]) -> list[SparseVector]:
+def _weights(chunks: Sequence[NewChunk], ends: Sequence[int]) -> list[bytes]:
     if not chunks:
         return []
     positions = (np.concatenate([chunk.terms.numbers for chunk in chunks]) - 1).astype(">i4").tobytes()
     weights = np.concatenate([chunk.terms.weights for chunk in chunks]).astype(">f4").tobytes()
     return [
-        _EncodedSparse(
-            _SPARSE_HEAD.pack(TERM_DIMENSION, end - start, 0)
-            + positions[4 * start : 4 * end]
-            + weights[4 * start : 4 * end]
-        )
+        _SPARSE_HEAD.pack(TERM_DIMENSION, end - start, 0)
+        + positions[4 * start : 4 * end]
+        + weights[4 * start : 4 * end]
         for start, end in pairwise(ends)
     ]
 
 
-def _embeddings(chunks: Sequence[NewChunk]) -> list[HalfVector]:
+def _embeddings(chunks: Sequence[NewChunk]) -> list[bytes]:
     if not chunks:
         return []
     vectors = np.stack([chunk.embedding for chunk in chunks]).astype(">f2")
     head, encoded = _HALF_HEAD.pack(vectors.shape[1], 0), vectors.tobytes()
     size = vectors.strides[0]
-    return [_EncodedHalf(head + encoded[start : start + size]) for start in range(0, len(encoded), size)]
-
-
-class _EncodedSparse(SparseVector):
-    """Passes for pgvector's, of which only the binary form is asked for."""
-
-    def __init__(self, binary: bytes) -> None:
-        self._binary = binary
-
-    def to_binary(self) -> bytes:
-        return self._binary
-
-
-class _EncodedHalf(HalfVector):
-    def __init__(self, binary: bytes) -> None:
-        self._binary = binary
-
-    def to_binary(self) -> bytes:
-        return self._binary
+    return [head + encoded[start : start + size] for start in range(0, len(encoded), size)]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -82,9 +83,16 @@ class Answer:
             line["label"] = clean(label)[:_TITLE_CHARACTERS]
         self._write({"page": line})
 
-    def text(self, text: str, *, headings: Sequence[Heading] = (), label: str | None = None) -> None:
+    def text(
+        self,
+        text: str,
+        *,
+        headings: Sequence[Heading] = (),
+        label: str | None = None,
+        is_clean: bool = False,
+    ) -> None:
         """A text without pages of its own: long ones are cut into parts, where a paragraph or line or word ends."""
-        text = clean(text) if not headings else text
+        text = text if headings or is_clean else clean(text)
         start = 0
         while start < len(text) or start == 0:
             end = _part_end(text, start)
@@ -164,6 +172,17 @@ class Answer:
         self._pipe.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
         if flush:
             self._pipe.flush()
+
+
+class Told(Answer):
+    """An answer within one process: its lines as they are, for nobody has to write or read them."""
+
+    def __init__(self, limits: ParseLimits) -> None:
+        super().__init__(BytesIO(), limits)
+        self.lines: list[dict[str, Any]] = []
+
+    def _write(self, line: dict[str, Any], *, flush: bool = False) -> None:
+        self.lines.append(line)
 
 
 class _Attachment(Answer):

@@ -8,21 +8,20 @@ parser is needed, is read here.
 import asyncio
 import base64
 import contextlib
-import io
 import json
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
 from app.rag.parsing import plain
-from app.rag.parsing.answer import Answer, Job, read_page
+from app.rag.parsing.answer import Told, read_page
 from app.rag.parsing.model import (
     MEBIBYTE,
     FailureCode,
@@ -62,7 +61,7 @@ async def parse_file(
     except FileNotFoundError:
         raise ParseFailed(FailureCode.FILE_MISSING, retryable=True) from None
     if kind is Kind.TEXT and size_bytes <= min(_PLAIN_BYTES, limits.output_bytes // 8):
-        document = await asyncio.to_thread(_read_plain, path, filename, limits)
+        document = await asyncio.to_thread(_read_plain, path, limits)
         if document is not None:
             return document
     megabytes = size_bytes / MEBIBYTE
@@ -87,26 +86,23 @@ async def parse_file(
     return await _parse_in_child({**request, "engine": "pypdf"}, kind, limits, deadline, on_progress)
 
 
-def _read_plain(path: Path, filename: str, limits: ParseLimits) -> ParsedDocument | None:
+def _read_plain(path: Path, limits: ParseLimits) -> ParsedDocument | None:
     """A text in UTF-8, which takes no parser, so nothing that a file can do: a child takes longer to start than this takes.
 
     None where it is in another encoding, or none. Raises ParseFailed.
     """
     try:
-        content = path.read_bytes()
-        content.decode()
+        text = path.read_bytes().decode()
     except FileNotFoundError:
-        raise ParseFailed(FailureCode.FILE_MISSING, retryable=True) from None
+        raise ParseFailed(FailureCode.FILE_MISSING) from None
     except UnicodeDecodeError:
         return None
-    if 0 in content:
+    if "\0" in text:
         return None
-    lines = io.BytesIO()
-    answer = Answer(lines, limits)
-    job = Job(path, filename, Kind.TEXT, "", limits, content=content)
-    plain.parse(job, answer)
+    answer = Told(limits)
+    plain.tell(text, answer)
     answer.done()
-    return _read(lines.getvalue().splitlines(), 0, Kind.TEXT)
+    return _understood(answer.lines, 0, Kind.TEXT)
 
 
 async def draw_page(
@@ -234,11 +230,14 @@ def _import_paths() -> list[str]:
 
 def _read(lines: list[bytes], status: int, kind: Kind) -> ParsedDocument:
     """The document of a child's answer. Raises ParseFailed when it has none."""
+    return _understood(map(json.loads, lines), status, kind)
+
+
+def _understood(lines: Iterable[Any], status: int, kind: Kind) -> ParsedDocument:
     end: dict[str, Any] = {}
     pages: list[ParsedPage] = []
     try:
-        for line in lines:
-            said = json.loads(line)
+        for said in lines:
             if "page" in said:
                 pages.append(read_page(len(pages) + 1, said["page"]))
             else:

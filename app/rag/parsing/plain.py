@@ -23,7 +23,13 @@ def parse(job: Job, answer: Answer) -> None:
     if job.kind is Kind.MARKDOWN:
         headings = find_headings(text)
         answer.title = _front_title(text) or (text[headings[0].start : headings[0].end] if headings else None)
-    answer.text(text, headings=headings)
+    answer.text(text, headings=headings, is_clean=True)
+
+
+def tell(text: str, answer: Answer) -> None:
+    """What `parse` says of a text that was in UTF-8 and has no NUL."""
+    answer.add(encoding="utf-8")
+    answer.text(text.removeprefix("\ufeff"), is_clean=True)
 
 
 def read_text(job: Job, answer: Answer) -> tuple[str, str]:
