@@ -27,7 +27,7 @@ from app.core.errors import AppError, InvalidEventId, ServiceStopping
 from app.core.usage import in_dollars
 from app.services import answers
 from app.services.answers import ChatEvent, TurnFailed
-from app.services.live import Following
+from app.services.live import SOURCES, Following, LiveTurn, Numbered
 
 log = structlog.get_logger(__name__)
 
@@ -40,12 +40,29 @@ _EVENT_ID: Final = re.compile(r"([A-Za-z0-9_-]{1,64}):(\d{1,9})")
 T = TypeVar("T")
 
 
+class Prepared:
+    """What a stream begins with, made while the provider's first text is waited for: nobody has to wait for it then."""
+
+    def __init__(self) -> None:
+        self._frames: dict[int, bytes] = {}
+
+    def add(self, turn: LiveTurn) -> None:
+        """Make what is not made yet of what the turn has."""
+        if turn.sources is not None and SOURCES not in self._frames:
+            self._frames[SOURCES] = _frame(turn.sources, event_id(turn.message_id, SOURCES))
+
+    def take(self, numbered: Numbered) -> bytes | None:
+        """The frame of an event, if it is made."""
+        return self._frames.pop(SOURCES, None) if isinstance(numbered.event, answers.SourcesFound) else None
+
+
 class ChatStream(EventSourceResponse):
     """Sends the events of an answer as they come."""
 
-    def __init__(self, message_id: str, following: Following) -> None:
+    def __init__(self, message_id: str, following: Following, prepared: Prepared | None = None) -> None:
         super().__init__(
-            _frames(message_id, following), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+            _frames(message_id, following, prepared or Prepared()),
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )
 
 
@@ -165,14 +182,14 @@ def answer_fields(answer: answers.Answer) -> dict[str, Any]:
     }
 
 
-async def _frames(message_id: str, following: Following) -> AsyncGenerator[bytes, None]:
+async def _frames(message_id: str, following: Following, prepared: Prepared) -> AsyncGenerator[bytes, None]:
     async with aclosing(following):
         try:
             async for numbered in following:
                 if numbered is None:
                     yield KEEPALIVE_COMMENT
                     continue
-                yield _frame(numbered.event, event_id(message_id, numbered.number))
+                yield prepared.take(numbered) or _frame(numbered.event, event_id(message_id, numbered.number))
         except AppError as error:  # of following, not of the answer: the client may come back for the rest
             yield _failure(ErrorDetail(**body_of(error)["error"]))
         except Exception as error:  # the status is sent already: the stream itself must say that it failed

@@ -114,6 +114,7 @@ async def pieces(reply: Stream, read: Read) -> AsyncGenerator[ChatResponse, None
             if failure is not None:
                 raise failure
             if is_over:
+                reply.let_end()
                 return
     finally:
         await reply.aclose()

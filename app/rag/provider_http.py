@@ -20,6 +20,10 @@ from app.core.addresses import PORTS, AddressPolicy, is_address
 from app.rag.circuits import Circuits
 
 _MOST_CONNECTIONS: Final = 1_000
+_ENDING_SECONDS: Final = 2.0
+_ENDING_BYTES: Final = 4_096
+_MOST_ENDINGS: Final = 100
+"""Of streams whose last event was read: the end of the body is a packet of its own, and often just behind."""
 
 
 class ProviderConnectionError(Exception):
@@ -67,6 +71,9 @@ class Stream(Protocol):
     def pieces(self) -> AsyncIterator[bytes]:
         """The body as it comes. Raises ProviderConnectionError."""
 
+    def let_end(self) -> None:
+        """All that was wanted was read: where the body ends by itself now, its connection is kept for the next request."""
+
     async def aclose(self) -> None: ...
 
 
@@ -109,6 +116,7 @@ class HttpClient:
             total=None, sock_connect=connect_timeout_seconds, sock_read=read_timeout_seconds
         )
         self._session: aiohttp.ClientSession | None = None
+        self._endings: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -125,6 +133,8 @@ class HttpClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for ending in self._endings:
+            ending.cancel()
         await self._stack.aclose()
 
     def _checking_resolver(self) -> AbstractResolver | None:
@@ -153,7 +163,7 @@ class HttpClient:
         self._check_literal(url)
         try:
             response = await self._open.post(url, data=body, headers=headers, allow_redirects=False)
-            return _OpenStream(response, self._pause_seconds)
+            return _OpenStream(response, self._pause_seconds, self._endings)
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error) from error
 
@@ -164,9 +174,17 @@ class HttpClient:
 
 
 class _OpenStream:
-    def __init__(self, response: aiohttp.ClientResponse, pause_seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        pause_seconds: Callable[[], float],
+        endings: set[asyncio.Task[None]],
+    ) -> None:
+        """`endings` holds the tasks that read what is left of a body."""
         self._response = response
         self._pause_seconds = pause_seconds
+        self._endings = endings
+        self._is_ending = False
 
     @property
     def status(self) -> int:
@@ -198,9 +216,28 @@ class _OpenStream:
             if not transport.is_closing():
                 transport.resume_reading()
 
+    def let_end(self) -> None:
+        if self._response.content.is_eof() or len(self._endings) >= _MOST_ENDINGS:
+            return
+        self._is_ending = True
+        ending = asyncio.create_task(self._end(), name="provider stream ending")
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
+    async def _end(self) -> None:
+        try:
+            async with asyncio.timeout(_ENDING_SECONDS):
+                if not await self._response.content.read(_ENDING_BYTES):
+                    return
+        except (aiohttp.ClientError, OSError):
+            pass
+        finally:
+            self._response.close()
+
     async def aclose(self) -> None:
         """Close the connection unless the whole body was read: whoever stops reading stops the provider."""
-        self._response.close()
+        if not self._is_ending:
+            self._response.close()
 
 
 def _lowered(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ A turn goes on by itself (`course`) and is followed while it lasts (`live`), fro
 (`relay`).
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -71,13 +71,15 @@ async def answer(runtime: Runtime, principal: Principal, question: Question) -> 
     return await begin(runtime, principal, question).whole()
 
 
-async def opened(turn: LiveTurn, *, seconds: float) -> LiveTurn:
-    """The turn, once there is some text or that many seconds are over.
+async def opened(
+    turn: LiveTurn, *, seconds: float, meanwhile: Callable[[LiveTurn], None] = lambda turn: None
+) -> LiveTurn:
+    """The turn, once there is some text or that many seconds are over; `meanwhile` is called with what comes before.
 
     Raises its failure when that came first. Who is cancelled while waiting stops the turn.
     """
     try:
-        await turn.opening(seconds)
+        await turn.opening(seconds, meanwhile)
     except BaseException:
         if not turn.is_over:
             turn.stop()

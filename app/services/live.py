@@ -157,14 +157,17 @@ class LiveTurn:
                 if not await self._news(wake, quiet_seconds):
                     yield None
 
-    async def opening(self, seconds: float) -> None:
+    async def opening(
+        self, seconds: float, meanwhile: "Callable[[LiveTurn], None]" = lambda turn: None
+    ) -> None:
         """Wait until there is some text, something else to show or the end, but no longer than this.
 
-        Raises the turn's failure when it came before any text.
+        `meanwhile` is called with whatever comes before. Raises the turn's failure when it came before any text.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         with self._woken() as wake:
             while not self.is_over and not self.pieces and not self.notices:
+                meanwhile(self)
                 if not await self._news(wake, deadline - asyncio.get_running_loop().time()):
                     return
         if self.failure is not None and not self.pieces:

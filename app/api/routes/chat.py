@@ -26,6 +26,7 @@ from app.api.schemas.chat import (
 from app.api.streaming import (
     OPENING_SECONDS,
     ChatStream,
+    Prepared,
     answer_fields,
     parse_event_id,
     while_connected,
@@ -179,9 +180,10 @@ async def _answered(
     turn = chat.begin(runtime, principal, question)
     if not question.stream:
         return ChatResponse(**answer_fields(await while_connected(request, turn.whole())))
-    await while_connected(request, chat.opened(turn, seconds=OPENING_SECONDS))
+    prepared = Prepared()
+    await while_connected(request, chat.opened(turn, seconds=OPENING_SECONDS, meanwhile=prepared.add))
     turn.linger(runtime.settings.chat_resume_seconds)
-    return ChatStream(turn.message_id, turn.follow())
+    return ChatStream(turn.message_id, turn.follow(), prepared)
 
 
 async def _resumed(
