@@ -15,7 +15,6 @@ from app.rag.provider_http import Stream
 EMPTY: Final = ChatMessage(role=MessageRole.ASSISTANT, content="")
 
 
-_MOST_TOKENS: Final = 1_000_000_000
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:\- ]{1,64}")
 _NOTHING_MORE: Final[Mapping[str, Any]] = {"choices": []}
 
@@ -67,11 +66,6 @@ def _joined(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
-
-
-def token_count(value: Any) -> int | None:
-    """A provider's count of tokens; None where it is none, as many an imitator's: what is charged must be one."""
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
 
 
 def finish_reason(value: Any) -> str:

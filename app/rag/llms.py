@@ -22,6 +22,7 @@ from app.core.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from app.core.usage import token_count
 from app.rag import chat_replies
 from app.rag.anthropic_chat import AnthropicChat
 from app.rag.errors import ChatRefused
@@ -209,8 +210,8 @@ def _completion(answer: dict[str, Any], finish_reason: object) -> Completion:
     counts = usage if isinstance(usage, dict) else {}
     return Completion(
         chat_replies.finish_reason(finish_reason),
-        chat_replies.token_count(counts.get("prompt_tokens")),
-        chat_replies.token_count(counts.get("completion_tokens")),
+        token_count(counts.get("prompt_tokens")),
+        token_count(counts.get("completion_tokens")),
     )
 
 
