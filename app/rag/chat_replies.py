@@ -15,6 +15,7 @@ from app.rag.provider_http import Stream
 EMPTY: Final = ChatMessage(role=MessageRole.ASSISTANT, content="")
 
 
+_MOST_LINE_BYTES: Final = 4 * 1024 * 1024
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:\- ]{1,64}")
 _NOTHING_MORE: Final[Mapping[str, Any]] = {"choices": []}
 
@@ -118,6 +119,8 @@ async def _batches(reply: Stream) -> AsyncGenerator[list[bytes], None]:
     rest = b""
     async for chunk in reply.pieces():
         *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _MOST_LINE_BYTES:
+            raise ValueError("a line without end")
         if whole:
             yield whole
     if rest:

@@ -34,6 +34,8 @@ from app.rag.provider_http import ProviderClient, ProviderConnectionError, Provi
 log = structlog.get_logger(__name__)
 
 _BACKOFF_SECONDS: Final = 0.5
+_MOST_CHARACTERS: Final = 2_000_000
+"""Of an answer; no model gives one of a quarter of that."""
 _OVERLOADED: Final = frozenset({408, 409, 429, 503, 529})
 _MALFORMED: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError)
 """What reading an answer raises that is no chat completion."""
@@ -158,7 +160,7 @@ class ChatModel:
         self, messages: list[ChatMessage], options: dict[str, Any]
     ) -> AsyncGenerator[str | Completion, None]:
         finish_reason: object = None
-        mender = chat_replies.Mender()
+        mender, length = chat_replies.Mender(), 0
         event: dict[str, Any] = {}
         async with aclosing(await self.llm.astream_chat(messages, **options)) as responses:
             async for response in responses:
@@ -166,6 +168,9 @@ class ChatModel:
                 if event["choices"]:
                     finish_reason = event["choices"][0].get("finish_reason") or finish_reason
                 if response.delta and (text := mender.feed(response.delta)):
+                    length += len(text)
+                    if length > _MOST_CHARACTERS:
+                        raise ValueError("an answer without end")
                     yield text
         if finish_reason is None:
             raise ValueError("the stream ended without a finish reason")
