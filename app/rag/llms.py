@@ -37,7 +37,7 @@ _BACKOFF_SECONDS: Final = 0.5
 _MOST_CHARACTERS: Final = 2_000_000
 """Of an answer; no model gives one of a quarter of that."""
 _OVERLOADED: Final = frozenset({408, 409, 429, 503, 529})
-_MALFORMED: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+_MALFORMED: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 """What reading an answer raises that is no chat completion."""
 
 

@@ -101,3 +101,15 @@ async def test_a_count_of_an_embedding_provider_that_is_none_is_estimated(
     (row,) = usage["rows"]
     assert (row["purpose"], row["estimated_calls"]) == ("embedding", 1)
     assert 0 < row["prompt_tokens"] < 1000
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_is_nested_without_end_is_the_providers_failure(
+    provider_client: httpx.AsyncClient, provider: ScriptedProvider, stream: bool
+) -> None:
+    await ingest(provider_client)
+    provider.default = Reply(raw_body=b"data: " * stream + b"[" * 100_000 + b"]" * 100_000 + b"\n\n")
+
+    response = await provider_client.post("/chat", json={"message": QUESTION, "stream": stream})
+
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "provider_error")
