@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
+
+_MOST_TOKENS: Final = 1_000_000_000
+"""That one call is believed to take."""
 
 
 class Purpose(StrEnum):
@@ -191,3 +194,8 @@ class UsageSum:
 def in_dollars(amount: Decimal) -> str:
     """An amount as text: never with an exponent, which the price of a short question would have."""
     return f"{amount:f}" if amount else "0"
+
+
+def token_count(value: Any) -> int | None:
+    """A provider's count of tokens; None where it is none, as many an imitator's: what is charged must be one."""
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 
+from app.core.usage import token_count
 from app.rag import chat_replies
 from app.rag.chat_replies import Event
 from app.rag.errors import ChatRefused
@@ -121,7 +122,7 @@ class _Reader:
 
 def _ended(stop_reason: str | None, usage: dict[str, Any]) -> dict[str, Any]:
     parts = ("", "cache_creation_", "cache_read_")
-    read = [chat_replies.token_count(usage.get(f"{part}input_tokens")) for part in parts]
+    read = [token_count(usage.get(f"{part}input_tokens")) for part in parts]
     return chat_replies.in_words_of_openai(
         _FINISH_REASONS.get(stop_reason, stop_reason) if stop_reason else None,
         None if read[0] is None else sum(tokens or 0 for tokens in read),

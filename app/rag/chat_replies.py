@@ -15,7 +15,7 @@ from app.rag.provider_http import Stream
 EMPTY: Final = ChatMessage(role=MessageRole.ASSISTANT, content="")
 
 
-_MOST_TOKENS: Final = 1_000_000_000
+_MOST_LINE_BYTES: Final = 4 * 1024 * 1024
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:\- ]{1,64}")
 _NOTHING_MORE: Final[Mapping[str, Any]] = {"choices": []}
 
@@ -69,11 +69,6 @@ def _joined(text: str) -> str:
     return text
 
 
-def token_count(value: Any) -> int | None:
-    """A provider's count of tokens; None where it is none, as many an imitator's: what is charged must be one."""
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
-
-
 def finish_reason(value: Any) -> str:
     """Why an answer ended, as a word for programs."""
     return value if isinstance(value, str) and _WORD.fullmatch(value) else "stop"
@@ -125,6 +120,8 @@ async def _batches(reply: Stream) -> AsyncGenerator[list[bytes], None]:
     rest = b""
     async for chunk in reply.pieces():
         *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _MOST_LINE_BYTES:
+            raise ValueError("a line without end")
         if whole:
             yield whole
     if rest:

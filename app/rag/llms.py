@@ -22,6 +22,7 @@ from app.core.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from app.core.usage import token_count
 from app.rag import chat_replies
 from app.rag.anthropic_chat import AnthropicChat
 from app.rag.errors import ChatRefused
@@ -35,8 +36,10 @@ log = structlog.get_logger(__name__)
 _BACKOFF_SECONDS: Final = 0.5
 _GENEROSITY: Final = 0.1
 """Of the patience with a stream, which it may have on top: a new timer for each piece would cost as much as the piece."""
+_MOST_CHARACTERS: Final = 2_000_000
+"""Of an answer; no model gives one of a quarter of that."""
 _OVERLOADED: Final = frozenset({408, 409, 429, 503, 529})
-_MALFORMED: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+_MALFORMED: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 """What reading an answer raises that is no chat completion."""
 
 
@@ -160,7 +163,7 @@ class ChatModel:
         self, messages: list[ChatMessage], options: dict[str, Any]
     ) -> AsyncGenerator[str | Completion, None]:
         finish_reason: object = None
-        mender = chat_replies.Mender()
+        mender, length = chat_replies.Mender(), 0
         event: dict[str, Any] = {}
         async with aclosing(await self.llm.astream_chat(messages, **options)) as responses:
             async for response in responses:
@@ -168,6 +171,9 @@ class ChatModel:
                 if event["choices"]:
                     finish_reason = event["choices"][0].get("finish_reason") or finish_reason
                 if response.delta and (text := mender.feed(response.delta)):
+                    length += len(text)
+                    if length > _MOST_CHARACTERS:
+                        raise ValueError("an answer without end")
                     yield text
         if finish_reason is None:
             raise ValueError("the stream ended without a finish reason")
@@ -221,8 +227,8 @@ def _completion(answer: dict[str, Any], finish_reason: object) -> Completion:
     counts = usage if isinstance(usage, dict) else {}
     return Completion(
         chat_replies.finish_reason(finish_reason),
-        chat_replies.token_count(counts.get("prompt_tokens")),
-        chat_replies.token_count(counts.get("completion_tokens")),
+        token_count(counts.get("prompt_tokens")),
+        token_count(counts.get("completion_tokens")),
     )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from app.core.usage import token_count
 from app.rag.errors import (
     EmbeddingDimensionUnknown,
     EmbeddingTimeout,
@@ -211,8 +212,8 @@ def decode(body: bytes, *, count: int) -> tuple[Vectors, int | None]:
     # Neither has an angle to anything, which is what search compares.
     if not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
         raise UnexpectedEmbedding("a vector without usable numbers")
-    tokens = answer.usage.get("prompt_tokens") if isinstance(answer.usage, dict) else None
-    return vectors, tokens if isinstance(tokens, int) and tokens >= 0 else None
+    usage = answer.usage if isinstance(answer.usage, dict) else {}
+    return vectors, token_count(usage.get("prompt_tokens"))
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

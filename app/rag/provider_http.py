@@ -24,6 +24,8 @@ _ENDING_SECONDS: Final = 2.0
 _ENDING_BYTES: Final = 4_096
 _MOST_ENDINGS: Final = 100
 """Of streams whose last event was read: the end of the body is a packet of its own, and often just behind."""
+_MOST_BYTES: Final = 64 * 1024 * 1024
+"""Of a whole answer: eight times what the vectors of a full request take."""
 
 
 class ProviderConnectionError(Exception):
@@ -40,6 +42,10 @@ class ProviderAddressError(ProviderConnectionError):
 
 class ProviderCertificateError(ProviderConnectionError):
     """The provider's certificate is not valid for its address, or it speaks no TLS."""
+
+
+class ProviderSizeError(ProviderConnectionError):
+    """The answer is larger than any that could be one."""
 
 
 class ProviderNameError(ProviderConnectionError):
@@ -155,7 +161,7 @@ class HttpClient:
         self._check_literal(url)
         try:
             async with self._open.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                return Reply(response.status, _lowered(response.headers), await response.read())
+                return Reply(response.status, _lowered(response.headers), await _content(response))
         except (aiohttp.ClientError, OSError) as error:  # asyncio's TimeoutError is an OSError
             raise _translated(error) from error
 
@@ -238,6 +244,18 @@ class _OpenStream:
         """Close the connection unless the whole body was read: whoever stops reading stops the provider."""
         if not self._is_ending:
             self._response.close()
+
+
+async def _content(response: aiohttp.ClientResponse) -> bytes:
+    """Raises ProviderSizeError."""
+    pieces: list[bytes] = []
+    size_bytes = 0
+    async for piece in response.content.iter_any():
+        size_bytes += len(piece)
+        if size_bytes > _MOST_BYTES:
+            raise ProviderSizeError("too large")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _lowered(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -82,9 +82,15 @@ def _result(result: Any) -> tuple[int, float]:
     if not isinstance(result, dict):
         raise UnusableOrder("a result is no object")
     index, score = result.get("index"), result.get("relevance_score", result.get("score"))
-    if type(index) is not int or not isinstance(score, int | float) or not math.isfinite(score):
+    if type(index) is not int or not isinstance(score, int | float):
         raise UnusableOrder("a result has no index or no score")
-    return index, float(score)
+    try:
+        number = float(score)
+    except OverflowError as error:
+        raise UnusableOrder("a score is no number that can be compared") from error
+    if not math.isfinite(number):
+        raise UnusableOrder("a score is no number")
+    return index, number
 
 
 def _completed(order: Sequence[int], count: int) -> list[int]:

@@ -85,3 +85,31 @@ async def test_a_reason_to_finish_that_is_no_word_is_the_usual_one(
 ) -> None:
     for answer in await answers(provider_client, provider, "Yes [1].", finish_reason=reason):
         assert (answer["answer"], answer["finish_reason"]) == ("Yes [1].", "stop")
+
+
+@pytest.mark.parametrize("count", [10**30, -7])
+async def test_a_count_of_an_embedding_provider_that_is_none_is_estimated(
+    provider_client: httpx.AsyncClient, provider: ScriptedProvider, count: int
+) -> None:
+    provider.embedding_usage = count
+
+    made = await provider_client.post("/ingest", json={"text": "The gate is blue, whatever it costs."})
+    found = await provider_client.post("/search", json={"query": "What colour is the gate?"})
+    usage = (await provider_client.get("/usage", params={"group_by": "purpose"})).json()
+
+    assert (made.status_code, found.status_code) == (200, 200), made.text
+    (row,) = usage["rows"]
+    assert (row["purpose"], row["estimated_calls"]) == ("embedding", 1)
+    assert 0 < row["prompt_tokens"] < 1000
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_is_nested_without_end_is_the_providers_failure(
+    provider_client: httpx.AsyncClient, provider: ScriptedProvider, stream: bool
+) -> None:
+    await ingest(provider_client)
+    provider.default = Reply(raw_body=b"data: " * stream + b"[" * 100_000 + b"]" * 100_000 + b"\n\n")
+
+    response = await provider_client.post("/chat", json={"message": QUESTION, "stream": stream})
+
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "provider_error")

@@ -55,6 +55,8 @@ def test_services_of_each_kind_are_understood(content: object) -> None:
         b'[{"index": 0, "score": NaN}]',
         b'[{"index": true, "score": 1}]',
         b'[{"index": 0}]',
+        b'[{"index": 0, "score": 1' + b"0" * 400 + b"}]",
+        b'[{"index": 0, "score": 1' + b"0" * 5_000 + b"}]",
         b"[" * 100_000,
     ],
 )
