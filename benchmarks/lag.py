@@ -24,7 +24,7 @@ _SHARES: Final = (50, 95, 99)
 _NOTE: Final = (
     "after the provider's: from the moment just before a relay passes the provider's bytes on to the server (a process between"
     " the two) until the client has the event that they became. The provider's end is its [DONE], which the simulator sends"
-    " one token's time after its last token."
+    " one token's time after its last token; unmatched are streams for which it was not asked exactly once."
 )
 
 
@@ -135,7 +135,7 @@ def _ask(side: Side, questions: list[str], plan: Plan) -> Outcome:
 def _report(report: Report, lags: list[Lag], at: str) -> None:
     table = Details(
         f"After the provider's own, {at} (ms)",
-        ("server", "", *(f"p{share}" for share in _SHARES), "streams", "not told apart", "errors"),
+        ("", *(f"p{share}" for share in _SHARES), "streams", "unmatched", "errors"),
     )
     for lag in lags:
         for what, values in (
@@ -145,7 +145,7 @@ def _report(report: Report, lags: list[Lag], at: str) -> None:
             ("end after the provider's last token", lag.end_after_last),
         ):
             shares = (percentile(values, share) for share in _SHARES)
-            table.rows.append((lag.side.name, what, *shares, len(values), lag.unmatched, lag.errors))
+            table.rows.append((f"{lag.side.name}: {what}", *shares, len(values), lag.unmatched, lag.errors))
         if lag.first_error:
             report.notes.append(f"{lag.side.name}: first error: {lag.first_error}")
     report.details.append(table)

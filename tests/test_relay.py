@@ -5,10 +5,15 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from benchmarks.lag import Lag
+from benchmarks.load import Outcome
+from benchmarks.processes import Server
 from benchmarks.relay import Asking, Passage
+from benchmarks.sides import Side
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -152,3 +157,26 @@ async def test_a_stream_that_is_cut_off_is_not_noted_and_ends_for_who_asked() ->
         writer.write(request("What is it?", stream=True))
         assert await reader.read() == begun
     assert relayed.passed == []
+
+
+def test_a_lag_is_counted_from_the_provider_s_own_moments_of_the_same_question() -> None:
+    server = Server(pid=1, port=1, log=Path(), started_in_seconds=0.0)
+    lag = Lag(Side("product", server, None, iter(())))
+    # Answered in another order than asked; the second was refused without the provider, the fourth asked of it twice.
+    arrivals = [
+        (2, 30.5, 31.25, 32.75),
+        (0, 10.25, 11.125, 12.5),
+        (1, 20.0, 20.0, 20.0),
+        (3, 40.0, 41.0, 42.0),
+    ]
+    passed = {
+        "first": [Passage("first", 10.0, 11.0, 12.0)],
+        "third": [Passage("third", 30.0, 31.0, 32.0)],
+        "fourth": [Passage("fourth", 38.0, 38.5, 39.0), Passage("fourth", 39.0, 40.0, 41.0)],
+    }
+    lag.take(["first", "second", "third", "fourth"], Outcome(1.0, 1.0, arrivals=arrivals), passed)
+    assert lag.first == [500, 250]
+    assert lag.last == [250, 125]
+    assert lag.end == [750, 500]
+    assert lag.end_after_last == [1750, 1500]
+    assert lag.unmatched == 2
