@@ -58,6 +58,9 @@ class Outcome:
     """Until the first piece of a stream."""
     ending_ms: list[float] = field(default_factory=list)
     """From the last piece of a stream to its final event."""
+    arrivals: list[tuple[int, float, float, float]] = field(default_factory=list)
+    """Of each stream with a piece: the place of its body in the load, and when the first piece, the last and the final event
+    came, in seconds of the monotonic clock, which all processes of a machine share. Of one load alone."""
     errors: int = 0
     refused: int = 0
     first_error: str = ""

@@ -25,6 +25,7 @@ class Tally:
         self.latency_ms: list[float] = []
         self.first_ms: list[float] = []
         self.ending_ms: list[float] = []
+        self.arrivals: list[tuple[int, float, float, float]] = []
         self.errors = self.refused = 0
         self.first_error = ""
 
@@ -43,11 +44,12 @@ class Connection(asyncio.Protocol):
         self.answered: asyncio.Future[None] | None = None
         self.lost = False
 
-    def ask(self, request: bytes) -> "asyncio.Future[None]":
+    def ask(self, place: int, request: bytes) -> "asyncio.Future[None]":
+        self.place = place
         self.body: list[bytes] = []
         self.first = self.last = self.end = 0.0
         self.answered = asyncio.get_running_loop().create_future()
-        self.started = time.perf_counter()
+        self.started = time.monotonic()
         self.transport.write(request)
         return self.answered
 
@@ -68,7 +70,7 @@ class Connection(asyncio.Protocol):
         stream = self.tally.stream
         if stream is None:
             return
-        now = time.perf_counter()
+        now = time.monotonic()
         if stream["piece"] in piece:
             self.first = self.first or now
             self.last = now
@@ -76,7 +78,7 @@ class Connection(asyncio.Protocol):
             self.end = now
 
     def on_message_complete(self) -> None:
-        now = time.perf_counter()
+        now = time.monotonic()
         tally = self.tally
         body = b"".join(self.body)
         status = self.parser.get_status_code()
@@ -90,6 +92,7 @@ class Connection(asyncio.Protocol):
             if self.first:
                 tally.first_ms.append((self.first - self.started) * 1000)
                 tally.ending_ms.append((self.end - self.last) * 1000)
+                tally.arrivals.append((self.place, self.first, self.last, self.end))
         if not self.parser.should_keep_alive():
             self.transport.close()
             self.lost = True
@@ -99,18 +102,18 @@ class Connection(asyncio.Protocol):
 
 
 async def work(
-    port: int, requests: Iterator[bytes], tally: Tally, *, wait_seconds: float, deadline: float
+    port: int, requests: Iterator[tuple[int, bytes]], tally: Tally, *, wait_seconds: float, deadline: float
 ) -> None:
     await asyncio.sleep(wait_seconds)
     connection: Connection | None = None
-    for request in requests:
-        if time.perf_counter() > deadline:
+    for place, request in requests:
+        if time.monotonic() > deadline:
             break
         if connection is None or connection.lost:
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: Connection(tally), "127.0.0.1", port
             )
-        await connection.ask(request)
+        await connection.ask(place, request)
     if connection is not None:
         connection.transport.close()
 
@@ -120,13 +123,13 @@ async def main(spec: dict[str, Any]) -> dict[str, Any]:
     headers = {"Host": "localhost", "Content-Type": "application/json", **spec["headers"]}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     bodies = [json.dumps(body).encode() for body in spec["bodies"]]
-    requests = iter(
+    requests = enumerate(
         [
             f"POST {spec['path']} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
             for body in bodies
         ]
     )
-    started, cpu = time.perf_counter(), time.process_time()
+    started, cpu = time.monotonic(), time.process_time()
     deadline = started + spec["max_seconds"]
     concurrency = spec["concurrency"]
     shares = [place / concurrency for place in range(concurrency)]
@@ -139,7 +142,7 @@ async def main(spec: dict[str, Any]) -> dict[str, Any]:
         for wait in waits
     ]
     _, unfinished = await asyncio.wait(tasks, timeout=spec["max_seconds"] + spec["grace_seconds"])
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+    seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu
     for task in unfinished:
         task.cancel()
         tally.failed("no answer in time")
@@ -152,6 +155,7 @@ async def main(spec: dict[str, Any]) -> dict[str, Any]:
         "latency_ms": tally.latency_ms,
         "first_ms": tally.first_ms,
         "ending_ms": tally.ending_ms,
+        "arrivals": tally.arrivals,
         "errors": tally.errors,
         "refused": tally.refused,
         "first_error": tally.first_error,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks import chat, corpus, layouts
+from benchmarks import chat, corpus, lag, layouts
 from benchmarks.load import PRODUCT_STREAM, PROVIDER_STREAM, Load, Outcome, drive, together
 from benchmarks.processes import Server, control, simulator, workspace
 from benchmarks.report import Details, Figure, Report, percentile
@@ -35,13 +35,16 @@ def run(*, quick: bool) -> Report:
     layout = layouts.small_layout()
     with workspace() as folder, simulator(folder, dims=layouts.DIMS) as provider:
         settings = layouts.settings_for(provider)
-        with (
-            layouts.filled((layout,), settings, folder) as database,
-            chat.sides(layout, database, provider, settings, folder, chats=0) as (limit, product),
-        ):
-            for concurrency, count in plan.paced:
-                _paced(report, plan.rounds, concurrency, count, provider, product)
-            _burst(report, plan, provider, limit, product)
+        with layouts.filled((layout,), settings, folder) as database:
+            with chat.sides(layout, database, provider, settings, folder, chats=0) as (limit, product):
+                for concurrency, count in plan.paced:
+                    _paced(report, plan.rounds, concurrency, count, provider, product)
+                _burst(report, plan, provider, limit, product)
+            control(provider, **_PACE)
+            with lag.relayed(layout, database, provider, folder) as (relay, sides):
+                for concurrency, count in plan.paced:
+                    load = lag.Plan(plan.rounds, concurrency, count, _STREAM_SECONDS)
+                    lag.measure(report, load, relay, sides)
     return report
 
 
