@@ -1,12 +1,14 @@
 """What is known of words, found for very many at once by NumPy, where a dictionary is asked for one after the other.
 
-A word is a number of 64 bits here: a polynomial of its characters, in a base that each process draws by lot. So the numbers of all
-words of a text come from one running sum, and no word has to be cut out of it but those that are new. That two of a hundred thousand
-words have one number happens once in a thousand million times, and cannot be brought about by who does not know the base.
+A word is a number of 64 bits here: a polynomial of numbers that stand for its characters, in a base. So the numbers of all words of a
+text come from one running sum, and no word has to be cut out of it but those that are new. That two of a hundred thousand words
+have one number happens once in a thousand million times. Each process draws the base and the characters' numbers by lot: with
+those of Unicode, words could be made that have one number in any base.
 """
 
 import secrets
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -17,8 +19,9 @@ _Hashes = NDArray[np.uint64]
 
 _BASE: Final = secrets.randbits(64) & ~7 | 5
 """Odd, so that it can be divided by, and one that begins anew as late as can be."""
-_SHIFT: Final = np.uint64(secrets.randbits(32) | 1)
-"""Added to each character: a NUL counts too."""
+_SHIFT, _STIRRER, _STIRRER_AGAIN = (np.uint64(secrets.randbits(64) | 1) for _ in range(3))
+_TABLED: Final = 1 << 16
+"""The characters whose numbers are kept; of the others there are few in a text."""
 _MIXER: Final = np.uint64(secrets.randbits(64) | 1)
 _HALF: Final = np.uint64(32)
 _TAKEN: Final = np.uint64(1)
@@ -100,12 +103,36 @@ class KnownWords:
 def _hashes(codes: NDArray[Any], starts: Numbers, ends: Numbers) -> _Hashes:
     powers, inverse = _powers(len(codes))
     sums = np.zeros(len(codes) + 1, np.uint64)
-    np.cumsum((codes + _SHIFT) * powers[: len(codes)], out=sums[1:])
+    np.cumsum(_drawn(codes) * powers[: len(codes)], out=sums[1:])
     hashes: _Hashes = (sums[ends] - sums[starts]) * inverse[starts]
     hashes ^= hashes >> _HALF
     hashes *= _MIXER
     hashes |= _TAKEN
     return hashes
+
+
+def _drawn(codes: NDArray[Any]) -> _Hashes:
+    """The number of each character; none is that of another."""
+    if codes.dtype == np.uint8:
+        return _table().take(codes)
+    numbers: _Hashes = _table().take(np.minimum(codes, _TABLED - 1))
+    far = np.flatnonzero(codes >= _TABLED)
+    if len(far):
+        numbers[far] = _stirred(codes[far])
+    return numbers
+
+
+@cache
+def _table() -> _Hashes:
+    return _stirred(np.arange(_TABLED))
+
+
+def _stirred(codes: NDArray[Any]) -> _Hashes:
+    numbers: _Hashes = (codes.astype(np.uint64) + _SHIFT) * _STIRRER
+    numbers ^= numbers >> _HALF
+    numbers *= _STIRRER_AGAIN
+    numbers ^= numbers >> _HALF
+    return numbers
 
 
 _known_powers: list[tuple[_Hashes, _Hashes]] = []

@@ -64,3 +64,17 @@ def test_what_is_forgotten_is_learned_again() -> None:
     assert len(learned.known) == 0
     assert learned.find(words) == before
     assert set(learned.asked.values()) == {2}
+
+
+def test_words_that_are_made_to_have_one_number_in_any_base_have_two() -> None:
+    """Their difference is a product of x - 1, x² - 1 and x⁴ - 1, each of which is divisible by a power of two for any odd x."""
+    difference = [1]
+    for distance, times in ((1, 12), (2, 8), (4, 4)):
+        for _ in range(times):
+            longer = [0] * distance + difference
+            difference = [one - other for one, other in zip(longer, difference + [0] * distance, strict=True)]
+    assert max(map(abs, difference)) < 0xFFFFF
+    one = "".join(chr(0x10000 + max(0, number)) for number in difference)
+    other = "".join(chr(0x10000 + max(0, -number)) for number in difference)
+    learned = Learned()
+    assert len(set(learned.find([one, other]))) == len(learned.numbers) == 2
