@@ -41,19 +41,19 @@ T = TypeVar("T")
 
 
 class Prepared:
-    """What a stream begins with, made while the provider's first text is waited for: nobody has to wait for it then."""
+    """The sources as a stream sends them, made while the provider's first text is waited for: nobody has to wait for it then."""
 
     def __init__(self) -> None:
-        self._frames: dict[int, bytes] = {}
+        self._sources: bytes | None = None
 
     def add(self, turn: LiveTurn) -> None:
-        """Make what is not made yet of what the turn has."""
-        if turn.sources is not None and SOURCES not in self._frames:
-            self._frames[SOURCES] = _frame(turn.sources, event_id(turn.message_id, SOURCES))
+        """Make them, once the turn has them."""
+        if turn.sources is not None and self._sources is None:
+            self._sources = _frame(turn.sources, event_id(turn.message_id, SOURCES))
 
     def take(self, numbered: Numbered) -> bytes | None:
         """The frame of an event, if it is made."""
-        return self._frames.pop(SOURCES, None) if isinstance(numbered.event, answers.SourcesFound) else None
+        return self._sources if isinstance(numbered.event, answers.SourcesFound) else None
 
 
 class ChatStream(EventSourceResponse):

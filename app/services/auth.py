@@ -39,14 +39,9 @@ async def authenticate(runtime: Runtime, credential: str, *, organization_id: st
     Raises Unauthenticated for anything missing, wrong, ended or expired alike (TokenExpired for an access token that
     only needs a refresh), OrganizationNotFound when the caller may not act in that organization.
     """
-    key = security.parse_api_key(credential)
-    if key is None:
+    if security.parse_api_key(credential) is None:
         return await _authenticate_user(runtime, credential, organization_id)
-    stored = await _checked_key(runtime.database, key)
-    principal = _principal_of(stored)
-    unproven = replace(principal, once_proven=principal)
-    runtime.remembered_keys.put(key.public, RememberedKey(stored, unproven))
-    return _caller(principal, organization_id)
+    return _caller(await authenticate_key(runtime.database, credential), organization_id)
 
 
 async def authenticate_asker(
@@ -57,15 +52,15 @@ async def authenticate_asker(
     Whoever opens a turn asks the database in the same statement; everybody else has to `prove` it first.
     """
     key = security.parse_api_key(credential)
-    known = None if key is None else runtime.remembered_keys.get(key.public)
-    if (
-        key is None
-        or known is None
-        or not key.matches(known.stored.secret_hash)
-        or _was_used_long_ago(known.stored)
-    ):
-        return await authenticate(runtime, credential, organization_id=organization_id)
-    return _caller(known.principal, organization_id)
+    if key is None:
+        return await _authenticate_user(runtime, credential, organization_id)
+    known = runtime.remembered_keys.get(key.public)
+    if known is not None and key.matches(known.stored.secret_hash) and not _was_used_long_ago(known.stored):
+        return _caller(known.principal, organization_id)
+    stored = await _checked_key(runtime.database, key)
+    principal = _principal_of(stored)
+    runtime.remembered_keys.put(key.public, RememberedKey(stored, replace(principal, once_proven=principal)))
+    return _caller(principal, organization_id)
 
 
 async def prove(runtime: Runtime, principal: Principal) -> Principal:
