@@ -1,6 +1,8 @@
 """Files put into a conversation: its own, searched with it, seen by nobody else, gone with it."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -12,8 +14,10 @@ from app.core.principal import SYSTEM
 from app.services import session_files
 from tests.api.test_sessions import BROCHURE, tell
 from tests.fixtures.people import Caller, Company, People
+from tests.fixtures.provider import Reply, ScriptedProvider
 from tests.fixtures.service import Service
 from tests.fixtures.uploads import ended
+from tests.fixtures.variants import client_of, variant
 
 CONTRACT = b"Contract 4711 with Zeppelin Ltd.\n\nThe notice period of the contract is eleven weeks."
 NOTICE = "What is the notice period of the contract?"
@@ -23,6 +27,19 @@ async def put(
     client: httpx.AsyncClient, content: bytes = CONTRACT, filename: str = "contract.txt", **fields: str
 ) -> httpx.Response:
     return await client.post("/chat/upload", files={"file": (filename, content)}, data=fields or None)
+
+
+@asynccontextmanager
+async def asked_without_its_file(
+    service: Service, key: str, provider: ScriptedProvider
+) -> AsyncIterator[tuple[httpx.AsyncClient, "asyncio.Task[httpx.Response]", str]]:
+    """A long answer in the session `mine`, streamed while the one file of the session waits: who asks, the answer, the file's id."""
+    provider.default = Reply(("word ",) * 2000, pause_seconds=0.05)
+    async with client_of(variant(service, chat_file_wait_seconds=0), token=key) as client:
+        await client.post("/ingest", json={"text": "The notice period of the contract is known."})
+        uploaded = (await put(client, session_id="mine")).json()["documents"]
+        body = {"message": NOTICE, "session_id": "mine", "stream": True}
+        yield client, asyncio.create_task(client.post("/chat", json=body)), uploaded[0]["document_id"]
 
 
 async def attached(caller: Caller, session_id: str, content: bytes = CONTRACT) -> dict[str, Any]:

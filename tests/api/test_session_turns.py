@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from app.services.runtime import Runtime
-from tests.api.test_session_files import NOTICE, attached, put
+from tests.api.test_session_files import NOTICE, asked_without_its_file, attached, put
 from tests.api.test_sessions import BROCHURE
 from tests.fixtures.people import Company
-from tests.fixtures.provider import Reply, ScriptedProvider
+from tests.fixtures.provider import ScriptedProvider
 from tests.fixtures.service import Service
 from tests.fixtures.sockets import socket_of
 from tests.fixtures.variants import client_of, variant
@@ -128,13 +128,7 @@ async def test_an_answer_waits_for_a_file_and_shows_how_far_it_is(idle_service: 
 async def test_a_file_is_followed_while_the_answer_goes_on_without_it(
     idle_service: Service, key: str, provider: ScriptedProvider
 ) -> None:
-    provider.default = Reply(("word ",) * 2000, pause_seconds=0.05)
-    app = variant(idle_service, chat_file_wait_seconds=0)
-    async with client_of(app, token=key) as client:
-        await client.post("/ingest", json={"text": "The notice period of the contract is known."})
-        await put(client, session_id="mine")
-        body = {"message": NOTICE, "session_id": "mine", "stream": True}
-        asking = asyncio.create_task(client.post("/chat", json=body))
+    async with asked_without_its_file(idle_service, key, provider) as (_, asking, _):
         await _until_told(idle_service.runtime)
 
         async with working(idle_service.runtime):

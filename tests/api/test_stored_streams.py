@@ -11,7 +11,7 @@ import pytest
 
 from app.services.runtime import Runtime
 from tests.api.test_provider_chat import QUESTION, ingest
-from tests.api.test_session_files import NOTICE, put
+from tests.api.test_session_files import NOTICE, asked_without_its_file, put
 from tests.api.test_sessions import BROCHURE
 from tests.fixtures.people import Company
 from tests.fixtures.provider import Reply, ScriptedProvider
@@ -85,13 +85,7 @@ async def test_an_answer_without_a_file_names_it_whoever_tells_the_answer(
 async def test_a_stopped_answer_keeps_the_files_that_it_was_without(
     idle_service: Service, key: str, provider: ScriptedProvider
 ) -> None:
-    provider.default = Reply(("word ",) * 2000, pause_seconds=0.05)
-    app = variant(idle_service, chat_file_wait_seconds=0)
-    async with client_of(app, token=key) as client:
-        await client.post("/ingest", json={"text": "The notice period of the contract is known."})
-        await put(client, session_id="mine")
-        body = {"message": NOTICE, "session_id": "mine", "stream": True}
-        asking = asyncio.create_task(client.post("/chat", json=body))
+    async with asked_without_its_file(idle_service, key, provider) as (client, asking, _):
         turn = await _turn_with_text(idle_service.runtime)
         stopped = await client.post(f"/chat/messages/{turn.message_id}/stop")
         live = events_of(await asking)
@@ -104,13 +98,10 @@ async def test_a_stopped_answer_keeps_the_files_that_it_was_without(
 async def test_who_follows_an_answer_from_elsewhere_sees_how_far_files_are(
     idle_service: Service, key: str, provider: ScriptedProvider
 ) -> None:
-    provider.default = Reply(("word ",) * 2000, pause_seconds=0.05)
-    app = variant(idle_service, chat_file_wait_seconds=0)
-    async with client_of(app, token=key) as client, socket_of(idle_service, key) as socket:
-        await client.post("/ingest", json={"text": "The notice period of the contract is known."})
-        document_id = (await put(client, session_id="mine")).json()["documents"][0]["document_id"]
-        body = {"message": NOTICE, "session_id": "mine", "stream": True}
-        asking = asyncio.create_task(client.post("/chat", json=body))
+    async with (
+        asked_without_its_file(idle_service, key, provider) as (_, asking, document_id),
+        socket_of(idle_service, key) as socket,
+    ):
         turn = await _turn_with_text(idle_service.runtime)
         with _hidden(idle_service.runtime, turn):  # as it is to another process
             await socket.send("resume", message_id=turn.message_id, after=0)
